@@ -1,0 +1,70 @@
+"""Where nodes run.
+
+Live engines belong to the process: they start at first use, are shared by all federations that name them alike, and end with the process.
+Others plug in through the entry-point group ``atoll.engines``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from importlib.metadata import entry_points
+
+from atoll.engines import inprocess, processes
+from atoll.engines.base import Done, Engine, Pending, engines
+from atoll.engines.inprocess import InProcess
+from atoll.engines.processes import Processes
+
+__all__ = ["Done", "Engine", "InProcess", "Pending", "Processes", "close_all", "engines", "live"]
+
+_lock = threading.Lock()
+_live: dict[tuple[str, int | None], Engine] = {}
+
+
+def live(name: str, n_workers: int | None = None) -> Engine:
+    """The running engine of this name, started now if it is not.
+
+    Parameters
+    ----------
+    name : str
+        ``inprocess``, ``processes``, or what an installed plug-in registers.
+    n_workers : int, optional
+        Workers, where the engine has any; None: one per core.
+
+    Raises
+    ------
+    UnknownName
+        With the nearest names.
+    """
+    with _lock:
+        make = engines[name] if name in engines else _plugged_in(name)
+        engine = _live.get((name, n_workers))
+        if engine is None:
+            engine = _live[name, n_workers] = make(n_workers)
+        return engine
+
+
+def _plugged_in(name: str):  # type: ignore[no-untyped-def]
+    for entry in entry_points(group="atoll.engines"):
+        if entry.name == name:
+            return entry.load()
+    return engines[name]
+
+
+@atexit.register
+def close_all() -> None:
+    """End every running engine; the next use starts a new one."""
+    with _lock:
+        running = list(_live.values())
+        _live.clear()
+    for engine in running:
+        engine.close()
+
+
+def _forget() -> None:
+    """After a fork: the workers belong to the parent."""
+    _live.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

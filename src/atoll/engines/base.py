@@ -1,0 +1,53 @@
+"""The seam: where nodes run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from atoll.messages import Exchange, Outcome
+from atoll.shards import Shard
+from atoll.specs import Registry
+
+__all__ = ["Done", "Engine", "Pending", "engines"]
+
+
+class Pending(Protocol):
+    """An exchange on its way."""
+
+    def result(self) -> Outcome:
+        """Wait until the rule of the exchange ends it."""
+        ...
+
+
+class Done(NamedTuple):
+    """An exchange that has ended already."""
+
+    outcome: Outcome
+
+    def result(self) -> Outcome:
+        """What came of it."""
+        return self.outcome
+
+
+class Engine(Protocol):
+    """Where nodes run. An engine executes tasks and adds what comes back; it never decodes or finishes."""
+
+    def attach(self, shards: Sequence[Shard] | str) -> str:
+        """Take shards, in order of node numbers, or the name of a data set at the nodes; returns a key."""
+        ...
+
+    def submit(self, key: str, x: Exchange) -> Pending:
+        """Start an exchange over what is attached under `key`; idempotent by (run, number, digest)."""
+        ...
+
+    def detach(self, key: str) -> None:
+        """Give the shards back; unknown keys are ignored."""
+        ...
+
+    def close(self) -> None:
+        """End all workers and give everything back."""
+        ...
+
+
+engines: Registry[Callable[[int | None], Engine]] = Registry("engine")

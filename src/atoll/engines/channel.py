@@ -1,0 +1,149 @@
+"""Between a driver and its local workers: small frames over a socket pair, large blobs through anonymous shared memory.
+
+A frame is a list of blobs. A small blob travels in the socket; a large one is written once into an anonymous memory file whose descriptor is
+passed along, and the other side maps it. Nothing has a name, so whatever dies, the kernel frees it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+import tempfile
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from atoll import wire
+
+__all__ = ["INLINE", "Blob", "Inbox", "Segment", "send", "share"]
+
+INLINE = 16_384
+_COUNT = struct.Struct("<I")
+_BLOB = struct.Struct("<QB")
+_MAX_FDS = 16
+
+
+class Segment:
+    """Anonymous shared memory that lives as long as somebody holds it.
+
+    Parameters
+    ----------
+    size : int
+        Bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.fd = _anonymous()
+        os.ftruncate(self.fd, size)
+        self.view = mmap.mmap(self.fd, size)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+Blob = bytes | bytearray | memoryview | Segment
+
+
+def _anonymous() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("atoll", os.MFD_CLOEXEC)
+    handle, path = tempfile.mkstemp()
+    os.unlink(path)
+    return handle
+
+
+def share(message: Any) -> Blob:
+    """Encode a message: into bytes when it is small, otherwise once into shared memory."""
+    frames = wire.frames(message)
+    size = sum(part.nbytes for part in frames)
+    if size <= INLINE:
+        return b"".join(frames)
+    segment, at = Segment(size), 0
+    for part in frames:
+        segment.view[at : at + part.nbytes] = part
+        at += part.nbytes
+    return segment
+
+
+def send(sock: socket.socket, blobs: Sequence[Blob]) -> None:
+    """Send one frame; blocks until it is in the socket, which small frames do at once."""
+    header = [_COUNT.pack(len(blobs))]
+    inline: list[Any] = []
+    fds: list[int] = []
+    for blob in blobs:
+        if isinstance(blob, Segment):
+            header.append(_BLOB.pack(blob.size, 1))
+            fds.append(blob.fd)
+        else:
+            header.append(_BLOB.pack(len(blob), 0))
+            inline.append(blob)
+    data = b"".join([*header, *inline])
+    sent = socket.send_fds(sock, [data], fds) if fds else 0
+    if sent < len(data):
+        sock.sendall(memoryview(data)[sent:])
+
+
+class _Plan(NamedTuple):
+    sizes: list[tuple[int, int]]
+    total: int
+
+
+class Inbox:
+    """Collects what arrives on a socket into frames."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._fds: deque[int] = deque()
+
+    def feed(self, sock: socket.socket) -> bool:
+        """Read what is there; False when the other side has gone."""
+        try:
+            data, fds, _, _ = socket.recv_fds(sock, 1 << 16, _MAX_FDS)
+        except BlockingIOError:
+            return True
+        except ConnectionError:
+            return False
+        self._data += data
+        self._fds.extend(fds)
+        return bool(data)
+
+    def pop(self) -> list[Any] | None:
+        """The next whole frame: buffers, large ones mapped; None when none is complete."""
+        plan = self._plan()
+        if plan is None or len(self._data) < plan.total:
+            return None
+        at = plan.total - sum(size for size, shared in plan.sizes if not shared)
+        blobs: list[Any] = []
+        for size, shared in plan.sizes:
+            if shared:
+                blobs.append(_map(self._fds.popleft(), size))
+            else:
+                blobs.append(bytes(self._data[at : at + size]))
+                at += size
+        del self._data[: plan.total]
+        return blobs
+
+    def _plan(self) -> _Plan | None:
+        if len(self._data) < _COUNT.size:
+            return None
+        (count,) = _COUNT.unpack_from(self._data)
+        head = _COUNT.size + count * _BLOB.size
+        if len(self._data) < head:
+            return None
+        sizes = [_BLOB.unpack_from(self._data, _COUNT.size + i * _BLOB.size) for i in range(count)]
+        return _Plan(sizes, head + sum(size for size, shared in sizes if not shared))
+
+    def close(self) -> None:
+        """Close descriptors that nobody took."""
+        while self._fds:
+            os.close(self._fds.popleft())
+
+
+def _map(fd: int, size: int) -> Any:
+    try:
+        return mmap.mmap(fd, size, prot=mmap.PROT_READ)
+    finally:
+        os.close(fd)

@@ -1,0 +1,347 @@
+"""Nodes in worker processes of this machine: started once, reused, replaced when they die.
+
+Workers are started with ``python -m`` over a socket pair, so a script needs no main guard. Shards and large payloads lie in anonymous shared
+memory, written once for all workers. What nodes remember is kept here as well as in the worker, so a dead worker costs a redo and nothing
+else. Inside another process's worker (joblib, multiprocessing) this engine is the in-process one: the bits are the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import sklearn.exceptions
+
+from atoll import wire
+from atoll.engines.base import Engine, Pending, engines
+from atoll.engines.channel import Blob, Inbox, send, share
+from atoll.engines.inprocess import InProcess
+from atoll.engines.serve import LOCAL, Answer, Command, Rows, State
+from atoll.errors import InvalidData, WorkerDied, explain
+from atoll.memory import Store
+from atoll.messages import Exchange, Outcome
+from atoll.operations import operations
+from atoll.shards import Shard
+from atoll.worker import LATE, Block, assemble
+
+__all__ = ["Processes"]
+
+_WINDOW = 2
+_TRIES = 3
+_GRACE = 0.25
+
+
+@dataclass
+class _Attached:
+    names: list[str]
+    rows: Blob
+    owner: list[int]
+    memory: Store = field(default_factory=Store)
+
+
+@dataclass
+class _Flight:
+    """One worker's share of an exchange."""
+
+    ticket: int
+    key: str
+    x: Exchange
+    question: Blob
+    worker: int
+    positions: list[int]
+    ends: float | None
+    tries: int = 1
+    answer: Block | None = None
+    dropped: bool = False
+
+
+class _Worker:
+    def __init__(self, index: int) -> None:
+        self.index = index
+        ours, theirs = socket.socketpair()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environment.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+        command = [sys.executable, "-m", "atoll.engines.serve", str(theirs.fileno())]
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        theirs.close()
+        self.sock, self.inbox = ours, Inbox()
+        self.queue: deque[_Flight] = deque()
+        self.busy: dict[int, _Flight] = {}
+        self.attached: set[str] = set()
+        self.knows: set[tuple[str, int, int]] = set()
+
+    def fate(self) -> str:
+        """How the process ended, in words."""
+        code = self.process.wait()
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"exited with status {code}"
+
+    def end(self) -> None:
+        """Close the socket, at which the process ends; kill it if it does not."""
+        self.sock.close()
+        self.inbox.close()
+        try:
+            self.process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Processes:
+    """Runs nodes in worker processes, many nodes each.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        Number of processes; one per core that this process may use, by default.
+    """
+
+    def __init__(self, n_workers: int | None = None) -> None:
+        n = len(os.sched_getaffinity(0)) if n_workers is None and hasattr(os, "sched_getaffinity") else n_workers
+        n = os.cpu_count() or 1 if n is None else n
+        if not isinstance(n, int) or n < 1:
+            raise InvalidData(explain("n_workers must be a whole number of at least 1, or None", got=repr(n_workers)))
+        self.n_workers = n
+        self._lock = threading.RLock()
+        self._workers: list[_Worker] = []
+        self._attached: dict[str, _Attached] = {}
+        self._keys, self._tickets = itertools.count(), itertools.count()
+        self._notes: list[str] = []
+        self._selector = selectors.DefaultSelector()
+        self._owner = os.getpid()
+
+    def attach(self, shards: Sequence[Shard] | str) -> str:
+        """Write the shards into shared memory, once for all workers."""
+        if isinstance(shards, str):
+            raise InvalidData(explain("this engine takes rows, not the name of a data set", got=repr(shards)))
+        names = [s.name for s in shards]
+        rows = share(Rows(names, [s.to_tree() for s in shards]))
+        with self._lock:
+            key = f"processes-{next(self._keys)}"
+            self._attached[key] = _Attached(names, rows, _owners([s.n_rows for s in shards], self.n_workers))
+        return key
+
+    def detach(self, key: str) -> None:
+        """Give the shared memory back, here and in every worker."""
+        with self._lock:
+            self._attached.pop(key, None)
+            for worker in self._workers:
+                if key in worker.attached:
+                    worker.attached.discard(key)
+                    with suppress(OSError):
+                        send(worker.sock, [wire.encode(Command("detach", key))])
+
+    def submit(self, key: str, x: Exchange) -> Pending:
+        """Send each worker its share of the cohort."""
+        with self._lock:
+            self._start()
+            attached, question, start = self._attached[key], share(x), time.monotonic()
+            deadline = None if x.rule.late == "wait" else x.rule.deadline
+            shares: dict[int, list[int]] = {}
+            for position, node in enumerate(x.cohort):
+                shares.setdefault(attached.owner[node], []).append(position)
+            ends = None if deadline is None else start + deadline
+            flights = [
+                _Flight(next(self._tickets), key, x, question, worker, positions, ends)
+                for worker, positions in shares.items()
+            ]
+            for flight in flights:
+                self._workers[flight.worker].queue.append(flight)
+                self._flush(self._workers[flight.worker])
+        return _InFlight(self, x, flights, start, ends)
+
+    def close(self) -> None:
+        """End all workers."""
+        if os.getpid() != self._owner:
+            return
+        with self._lock:
+            for worker in self._workers:
+                with suppress(KeyError, ValueError):
+                    self._selector.unregister(worker.sock)
+                worker.end()
+            self._workers.clear()
+            self._attached.clear()
+            self._selector.close()
+            self._selector = selectors.DefaultSelector()
+
+    def pids(self) -> list[int]:
+        """Process ids of the running workers."""
+        with self._lock:
+            return [w.process.pid for w in self._workers]
+
+    def _start(self) -> None:
+        while len(self._workers) < self.n_workers:
+            self._workers.append(self._hire(len(self._workers)))
+
+    def _hire(self, index: int) -> _Worker:
+        worker = _Worker(index)
+        self._selector.register(worker.sock, selectors.EVENT_READ, worker)
+        return worker
+
+    def _flush(self, worker: _Worker) -> None:
+        """Send what is queued, a few exchanges at a time, so that neither side ever waits on a full socket."""
+        while worker.queue and len(worker.busy) < _WINDOW:
+            flight = worker.queue.popleft()
+            if flight.dropped:
+                continue
+            worker.busy[flight.ticket] = flight
+            try:
+                self._hand_over(worker, flight)
+            except OSError:
+                return  # the worker has died; the selector says so next
+
+    def _hand_over(self, worker: _Worker, flight: _Flight) -> None:
+        attached = self._attached[flight.key]
+        if flight.key not in worker.attached:
+            send(worker.sock, [wire.encode(Command("attach", flight.key)), attached.rows])
+            worker.attached.add(flight.key)
+        left = None if flight.ends is None else max(0.0, flight.ends - time.monotonic())
+        command = Command("work", flight.key, flight.ticket, flight.positions, left)
+        frame: list[Blob] = [wire.encode(command), flight.question]
+        state = self._unknown(worker, flight)
+        send(worker.sock, frame if state is None else [*frame, share(state)])
+
+    def _unknown(self, worker: _Worker, flight: _Flight) -> State | None:
+        """What the nodes of a flight remember and its worker does not know."""
+        if not operations[flight.x.op].remembers and not flight.x.transform:
+            return None
+        memory = self._attached[flight.key].memory
+        versions = {flight.x.cohort[p]: flight.x.base[p] for p in flight.positions if flight.x.base[p] >= 0}
+        versions = {n: b for n, b in versions.items() if (flight.key, n, b) not in worker.knows}
+        if not versions:
+            return None
+        return State(versions, {n: memory.version(n, b) for n, b in versions.items()})
+
+    def pump(self, timeout: float | None) -> None:
+        """Wait for something to arrive, and take it."""
+        with self._lock:
+            for event, _ in self._selector.select(timeout):
+                worker: _Worker = event.data
+                alive = worker.inbox.feed(worker.sock)
+                while (frame := worker.inbox.pop()) is not None:
+                    self._receive(worker, wire.decode(frame[0], Answer, LOCAL))
+                if not alive:
+                    self._replace(worker)
+
+    def _receive(self, worker: _Worker, answer: Answer) -> None:
+        flight = worker.busy.pop(answer.ticket)
+        self._flush(worker)
+        attached = self._attached.get(flight.key)
+        if attached is None:
+            return
+        for node, keep in answer.keep.items():
+            base = flight.x.base[flight.x.cohort.index(node)]
+            attached.memory.write(node, flight.x.number, base, keep)
+            worker.knows.add((flight.key, node, flight.x.number))
+        flight.answer = answer.block
+        if not flight.dropped:
+            for name, text in answer.warned:
+                warnings.warn(text, _CATEGORIES.get(name, UserWarning), stacklevel=2)
+
+    def _replace(self, worker: _Worker) -> None:
+        """Bury a dead worker, hire another, and give it the work that was not done."""
+        self._selector.unregister(worker.sock)
+        worker.sock.close()
+        fate = worker.fate()
+        lost = [f for f in worker.busy.values() if not f.dropped]
+        waiting = list(worker.queue)
+        nodes = sorted({self._attached[f.key].names[f.x.cohort[p]] for f in lost for p in f.positions if f.key in self._attached})
+        again = f"; redone: {', '.join(nodes[:8])}{' …' if len(nodes) > 8 else ''}" if nodes else ""
+        self._notes.append(f"worker {worker.index} (pid {worker.process.pid}) {fate} and was replaced{again}")
+        fresh = self._workers[worker.index] = self._hire(worker.index)
+        for flight in lost:
+            flight.tries += 1
+            if flight.tries > _TRIES:
+                flight.answer = Block({}, [], dict.fromkeys(flight.positions, f"{_DEAD}{fate}"), {}, {}, [])
+            else:
+                fresh.queue.append(flight)
+        fresh.queue.extend(waiting)
+        self._flush(fresh)
+
+    def take_notes(self) -> list[str]:
+        """What happened since this was last asked."""
+        with self._lock:
+            notes, self._notes = self._notes, []
+        return notes
+
+
+_DEAD = "its worker process died: it "
+_CATEGORIES: dict[str, type[Warning]] = {
+    c.__name__: c
+    for c in (UserWarning, RuntimeWarning, FutureWarning, DeprecationWarning, SyntaxWarning)
+    + tuple(getattr(sklearn.exceptions, n) for n in ("DataConversionWarning", "ConvergenceWarning"))
+}
+
+
+class _InFlight:
+    def __init__(
+        self, engine: Processes, x: Exchange, flights: list[_Flight], start: float, ends: float | None
+    ) -> None:
+        self._engine, self._x, self._flights, self._start, self._ends = engine, x, flights, start, ends
+
+    def missing(self) -> list[int]:
+        """Positions that have not answered yet."""
+        return sorted(p for f in self._flights if f.answer is None for p in f.positions)
+
+    def result(self) -> Outcome:
+        try:
+            while any(f.answer is None for f in self._flights):
+                left = None if self._ends is None else self._ends + _GRACE - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                self._engine.pump(_SLICE if left is None else min(left, _SLICE))
+        finally:
+            for flight in self._flights:
+                flight.dropped = flight.answer is None
+        late = Block({}, [], dict.fromkeys(self.missing(), LATE), {}, {}, [])
+        blocks = [f.answer for f in self._flights if f.answer is not None] + [late]
+        self._raise_if_dead(blocks)
+        return assemble(self._x, blocks, time.monotonic() - self._start, self._engine.take_notes())
+
+    def _raise_if_dead(self, blocks: list[Block]) -> None:
+        dead = {p: why for b in blocks for p, why in b.refused.items() if why.startswith(_DEAD)}
+        if dead:
+            why = next(iter(dead.values()))
+            where = f"round {self._x.number} ({self._x.op}), positions {sorted(dead)}"
+            hint = "out of memory? use fewer workers, or smaller batches; see the kernel's log"
+            raise WorkerDied(explain(f"a worker died {_TRIES} times over the same nodes", got=why, where=where, hint=hint))
+
+
+_SLICE = 0.05
+
+
+def _owners(rows: Sequence[int], n_workers: int) -> list[int]:
+    """Which worker holds which node: consecutive nodes, about the same number of rows each."""
+    total = np.cumsum(rows)
+    middle = total - np.asarray(rows) / 2
+    return [min(int(m * n_workers / max(total[-1], 1)), n_workers - 1) for m in middle]
+
+
+def _nested() -> bool:
+    """Whether this process is somebody's worker: its siblings use the other cores already."""
+    if multiprocessing.parent_process() is not None:
+        return True
+    return "loky" in type(multiprocessing.current_process()).__module__
+
+
+@engines.register("processes")
+def _make(n_workers: int | None) -> Engine:
+    return InProcess() if _nested() else Processes(n_workers)

@@ -1,0 +1,167 @@
+"""A local worker process: ``python -m atoll.engines.serve FD``, started by the engine ``processes`` and by nobody else.
+
+It holds shards in shared memory, answers exchanges for many nodes, joins siblings, and ends when the driver does.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from atoll import wire
+from atoll.blas import one_thread
+from atoll.engines.channel import Inbox, send, share
+from atoll.memory import Store
+from atoll.messages import Exchange
+from atoll.shards import Shard
+from atoll.trees import Tree
+from atoll.wire import Limits
+from atoll.worker import Block, block
+
+__all__ = ["LOCAL", "Answer", "Command", "Rows", "State", "main"]
+
+LOCAL = Limits(max_bytes=1 << 46, max_body=1 << 31, max_arrays=1 << 24)
+
+
+class Command(NamedTuple):
+    """What the driver asks of a worker.
+
+    Attributes
+    ----------
+    kind : {"attach", "work", "detach"}
+        Attach shards, answer an exchange, or forget shards.
+    key : str
+        Names the shards.
+    ticket : int
+        Comes back with the answer.
+    positions : list of int
+        The worker's share of the cohort.
+    seconds : float or None
+        Time left until the deadline.
+    """
+
+    kind: str
+    key: str
+    ticket: int = -1
+    positions: list[int] = []
+    seconds: float | None = None
+
+
+class Rows(NamedTuple):
+    """The shards of a federation, in order of node numbers."""
+
+    names: list[str]
+    trees: list[Tree]
+
+
+class State(NamedTuple):
+    """What nodes remember and this worker does not know yet: by node, the version and its slots."""
+
+    versions: dict[int, int]
+    slots: dict[int, dict[str, Tree]]
+
+
+class Answer(NamedTuple):
+    """What a worker answers.
+
+    Attributes
+    ----------
+    ticket : int
+        Of the command.
+    block : Block
+        Contributions, joined.
+    keep : dict of int to dict of str to Tree
+        By node, the slots of its memory that were written.
+    warned : list of (category, message)
+        Warnings raised on the nodes.
+    """
+
+    ticket: int
+    block: Block
+    keep: dict[int, dict[str, Tree]]
+    warned: list[tuple[str, str]]
+
+
+class _Recorder(Store):
+    """A store that notes what is written, so that the driver can keep it too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: dict[int, dict[str, Tree]] = {}
+
+    def write(self, node: int, number: int, base: int, keep: Mapping[str, Tree]) -> None:
+        super().write(node, number, base, keep)
+        self.written[node] = dict(keep)
+
+
+class _Worker:
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._shards: dict[str, Sequence[Shard]] = {}
+        self._memory: dict[str, _Recorder] = {}
+
+    def handle(self, frame: list[bytes]) -> None:
+        command = wire.decode(frame[0], Command, LOCAL)
+        if command.kind == "attach":
+            rows = wire.decode(frame[1], Rows, LOCAL)
+            made = [Shard.from_tree(n, t) for n, t in zip(rows.names, rows.trees, strict=True)]
+            self._shards[command.key], self._memory[command.key] = made, _Recorder()
+        elif command.kind == "detach":
+            self._shards.pop(command.key, None)
+            self._memory.pop(command.key, None)
+        else:
+            answer = self._work(command, frame)
+            send(self._sock, [share(answer)])
+
+    def _work(self, command: Command, frame: list[bytes]) -> Answer:
+        until = None if command.seconds is None else time.monotonic() + command.seconds
+        memory = self._memory[command.key]
+        memory.written = {}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                if len(frame) > 2:
+                    state = wire.decode(frame[2], State, LOCAL)
+                    for node, number in state.versions.items():
+                        memory.write(node, number, -1, state.slots[node])
+                    memory.written = {}
+                x = wire.decode(frame[1], Exchange, LOCAL)
+                answered = block(x, command.positions, self._shards[command.key], memory, until=until)
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                answered = Block({}, [], dict.fromkeys(command.positions, why), {}, {}, [])
+        warned = list(dict.fromkeys((w.category.__name__, str(w.message)) for w in caught))
+        return Answer(command.ticket, answered, memory.written, warned)
+
+
+def _end_with(sock: socket.socket) -> None:
+    """End this process as soon as the driver's side of the socket is closed, even in the middle of a long answer."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLHUP)
+    while not any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in poll.poll()):
+        continue
+    os._exit(0)
+
+
+def main() -> None:
+    """Serve until the driver goes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    threading.Thread(target=_end_with, args=(sock,), daemon=True).start()
+    worker, inbox = _Worker(sock), Inbox()
+    with one_thread():
+        while inbox.feed(sock):
+            while (frame := inbox.pop()) is not None:
+                worker.handle(frame)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The methods of the wrapped estimator, where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sklearn.utils.metaestimators import available_if
+
+from atoll.blas import one_thread
+
+__all__ = ["Methods"]
+
+
+def _has(name: str) -> Callable[[Any], bool]:
+    def check(self: Any) -> bool:
+        getattr(self._answering(), name)  # raises scikit-learn's own AttributeError, with its reason
+        return True
+
+    return check
+
+
+class Methods:
+    """Hands each call to the fitted estimator, or to its stand-in that asks the nodes.
+
+    A method exists where the wrapped estimator has it.
+    """
+
+    def _answering(self) -> Any:
+        """The fitted estimator; before `fit`, the one that was given."""
+        raise TypeError("mixed into a wrapper that knows its fitted estimator")
+
+    def _fitted(self) -> Any:
+        """The fitted estimator, or scikit-learn's NotFittedError."""
+        raise TypeError("mixed into a wrapper that knows its fitted estimator")
+
+    def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        fitted = self._fitted()
+        with one_thread():
+            return getattr(fitted, method)(*args, **kwargs)
+
+    @available_if(_has("predict"))
+    def predict(self, X: Any) -> Any:
+        """Predict the target of each row of X, array-like or sparse of shape (m, d)."""
+        return self._ask("predict", X)
+
+    @available_if(_has("predict_proba"))
+    def predict_proba(self, X: Any) -> Any:
+        """Class probabilities, shape (m, n_classes), for each row of X; a list of such with several outputs."""
+        return self._ask("predict_proba", X)
+
+    @available_if(_has("predict_log_proba"))
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithms of `predict_proba`."""
+        return self._ask("predict_log_proba", X)
+
+    @available_if(_has("decision_function"))
+    def decision_function(self, X: Any) -> Any:
+        """Scores of each row of X, as scikit-learn defines them for the wrapped estimator."""
+        return self._ask("decision_function", X)
+
+    @available_if(_has("transform"))
+    def transform(self, X: Any) -> Any:
+        """Transform each row of X."""
+        return self._ask("transform", X)
+
+    @available_if(_has("score"))
+    def score(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """The score that scikit-learn defines for the wrapped estimator (accuracy, R², log-likelihood)."""
+        return self._ask("score", X, y, **params)
+
+    @available_if(_has("score_samples"))
+    def score_samples(self, X: Any) -> Any:
+        """The log-likelihood of each row of X, shape (m,)."""
+        return self._ask("score_samples", X)
+
+    @available_if(_has("sample"))
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
+        """Draw new rows from the fitted density."""
+        return self._ask("sample", n_samples, random_state)
+
+    @available_if(_has("kneighbors"))
+    def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
+        """Distances and global row ids of the nearest rows, each of shape (m, n_neighbors), ordered by (distance, id)."""
+        return self._ask("kneighbors", X, n_neighbors, return_distance)
+
+    @available_if(_has("kneighbors_graph"))
+    def kneighbors_graph(self, X: Any = None, n_neighbors: int | None = None, mode: str = "connectivity") -> Any:
+        """The graph of nearest rows, a CSR matrix of shape (m, n)."""
+        return self._ask("kneighbors_graph", X, n_neighbors, mode)
+
+    @available_if(_has("radius_neighbors"))
+    def radius_neighbors(
+        self, X: Any = None, radius: float | None = None, return_distance: bool = True, sort_results: bool = False
+    ) -> Any:
+        """Distances and global row ids of the rows within a radius: object arrays of shape (m,)."""
+        return self._ask("radius_neighbors", X, radius, return_distance, sort_results)
+
+    @available_if(_has("radius_neighbors_graph"))
+    def radius_neighbors_graph(
+        self, X: Any = None, radius: float | None = None, mode: str = "connectivity", sort_results: bool = False
+    ) -> Any:
+        """The graph of rows within a radius, a CSR matrix of shape (m, n)."""
+        return self._ask("radius_neighbors_graph", X, radius, mode, sort_results)

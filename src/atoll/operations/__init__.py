@@ -1,0 +1,12 @@
+"""What runs on a node, by name.
+
+Each operation is a pure function of rows, message and context, says in words what it discloses, and answers a shard without rows: that
+answer is the contract that every other answer is held against.
+"""
+
+from __future__ import annotations
+
+from atoll.operations import describe, neighbors, null, statistics
+from atoll.operations.base import Function, Operation, operation, operations
+
+__all__ = ["Function", "Operation", "describe", "neighbors", "null", "operation", "operations", "statistics"]

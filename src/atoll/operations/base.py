@@ -1,0 +1,62 @@
+"""The seam: what an operation is, and how one is added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from atoll.context import Ctx
+from atoll.messages import Reply
+from atoll.shards import Shard
+from atoll.specs import Registry
+from atoll.trees import Tree
+
+__all__ = ["Function", "Operation", "operation", "operations"]
+
+Function = Callable[[Shard, Tree, Ctx], Reply]
+
+
+class Operation(NamedTuple):
+    """What runs on a node, by name.
+
+    Attributes
+    ----------
+    fn : callable
+        ``(shard, payload, ctx) -> Reply``. It must answer a shard without rows: that answer is the contract for all others.
+    discloses : str
+        In plain words, what leaves the node.
+    remembers : bool
+        Whether it reads or writes the node's memory.
+    """
+
+    fn: Function
+    discloses: str
+    remembers: bool = False
+
+
+operations: Registry[Operation] = Registry("operation")
+
+
+def operation(name: str, *, discloses: str, remembers: bool = False) -> Callable[[Function], Function]:
+    """Register a function as an operation.
+
+    Parameters
+    ----------
+    name : str
+        ``family.verb``.
+    discloses : str
+        In plain words, what leaves the node; shown to users and to the owners of nodes.
+    remembers : bool, default=False
+        Whether it reads or writes the node's memory.
+
+    Returns
+    -------
+    callable
+        The decorator; it returns the function unchanged.
+    """
+
+    def add(fn: Function) -> Function:
+        operations.add(name, Operation(fn, discloses, remembers))
+        return fn
+
+    return add

@@ -1,0 +1,263 @@
+"""How uneven a partition is: labels per node, and three numbers that sum them up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from atoll import svg
+from atoll.errors import InvalidData, explain
+from atoll.partition.labels import encode
+from atoll.trees import Array
+
+__all__ = ["PartitionReport", "report"]
+
+_MOST_NODES = 30  # more are left out of the middle of the table
+_MOST_CLASSES = 10  # beyond these, the rarest share a column
+_MOST_LETTERS = 16
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PartitionReport:
+    """Labels per node, and how far they are from the pooled ones.
+
+    Made by `report` from labels, or by `from_counts` where only counts leave the nodes.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of the nodes.
+    classes : tuple of str
+        Names of the classes, or of the bins of a regression target.
+    counts : ndarray of shape (n_nodes, n_classes), int64
+        Rows of each class on each node.
+
+    Examples
+    --------
+    >>> from atoll.partition import PartitionReport
+    >>> print(PartitionReport.from_counts(["oslo", "rome"], ["cat", "dog"], [[3, 1], [0, 4]]))
+    8 rows over 2 nodes, 2 classes; Gini of the sizes 0.00
+    node  rows  cat  dog  variation  effective classes
+    oslo     4    3    1       0.38               1.75
+    rome     4    0    4       0.38               1.00
+    all      8    3    5                          1.94
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    counts: Array
+
+    @classmethod
+    def from_counts(cls, names: Sequence[Any], classes: Sequence[Any], counts: Any) -> PartitionReport:
+        """Make a report from counts alone.
+
+        Parameters
+        ----------
+        names : sequence of length n_nodes
+            Names of the nodes.
+        classes : sequence of length n_classes
+            Names of the classes.
+        counts : array-like of shape (n_nodes, n_classes)
+            Rows of each class on each node: whole numbers from 0.
+
+        Returns
+        -------
+        PartitionReport
+
+        Raises
+        ------
+        InvalidData
+            For counts of another shape, or that are not counts.
+        """
+        table = np.asarray(counts)
+        expected = (len(names), len(classes))
+        if table.shape != expected:
+            raise InvalidData(
+                explain("expected one count per node and class", got=f"shape {table.shape}", expected=f"shape {expected}")
+            )
+        if table.size and (table.dtype.kind not in "iuf" or table.min() < 0 or (table != np.floor(table)).any()):
+            raise InvalidData(explain("counts of rows are whole numbers from 0", got=f"{table.dtype} {table.tolist()}"))
+        return cls(tuple(map(str, names)), tuple(map(str, classes)), table.astype(np.int64))
+
+    @property
+    def rows(self) -> Array:
+        """Rows of each node: ndarray of shape (n_nodes,), int64."""
+        return np.asarray(self.counts.sum(axis=1))
+
+    @property
+    def total_variation(self) -> Array:
+        """Distance of each node's labels from the pooled ones: ndarray of shape (n_nodes,), float64.
+
+        Half the sum of absolute differences of class shares: 0 where a node has the pooled mix, near 1 where it holds a class that is
+        rare elsewhere. NaN for a node without rows.
+        """
+        with np.errstate(invalid="ignore"):
+            shares = self.counts / self.rows[:, None]
+            pooled = self.counts.sum(axis=0) / self.counts.sum()
+        return np.asarray(np.abs(shares - pooled).sum(axis=1) / 2)
+
+    @property
+    def effective_classes(self) -> Array:
+        """The number of equally frequent classes that would be as diverse as each node's: ndarray of shape (n_nodes,), float64.
+
+        The exponential of Shannon's entropy (Hill number of order 1); 0 for a node without rows.
+        """
+        return _effective(self.counts)
+
+    @property
+    def gini(self) -> float:
+        """Gini coefficient of the sizes: 0 where all nodes have as many rows, towards 1 where one node has them all."""
+        sizes = np.sort(self.rows)
+        n, total = len(sizes), int(sizes.sum())
+        if total == 0:
+            return 0.0
+        return float((2 * np.arange(1, n + 1) - n - 1) @ sizes / (n * total))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values, ready for JSON.
+
+        Returns
+        -------
+        dict
+            `nodes`, `classes`, `counts`, `rows`, `total_variation` (None for a node without rows), `effective_classes`, `gini`.
+        """
+        return {
+            "nodes": list(self.names),
+            "classes": list(self.classes),
+            "counts": self.counts.tolist(),
+            "rows": self.rows.tolist(),
+            "total_variation": [None if np.isnan(v) else v for v in self.total_variation.tolist()],
+            "effective_classes": self.effective_classes.tolist(),
+            "gini": self.gini,
+        }
+
+    def to_svg(self) -> str:
+        """A picture of rows per label per node: one stacked bar per node.
+
+        Returns
+        -------
+        str
+            An ``<svg>`` element.
+        """
+        return svg.stacked_bars(
+            self.names, self.classes, self.counts, title="Rows per label on each node", x_label="node", y_label="rows"
+        )
+
+    def __repr__(self) -> str:
+        return f"PartitionReport({_amount(len(self.names), 'node')}, {_amount(int(self.rows.sum()), 'row')})"
+
+    def __str__(self) -> str:
+        table = self._table()
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
+            for row in table
+        ]
+        return "\n".join([self._headline(), *lines])
+
+    def _repr_html_(self) -> str:
+        head, *body = [[escape(cell) for cell in row] for row in self._table()]
+        align = ' style="text-align:right"'
+        header = "".join(f'<th scope="col"{align if i else ""}>{cell}</th>' for i, cell in enumerate(head))
+        rows = "".join(
+            f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td{align}>{cell}</td>" for cell in row[1:]) + "</tr>"
+            for row in body
+        )
+        return (
+            f'<div class="atoll-partition"><p>{escape(self._headline())}</p>{self.to_svg()}'
+            f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
+        )
+
+    def _headline(self) -> str:
+        rows, nodes = _amount(int(self.rows.sum()), "row"), _amount(len(self.names), "node")
+        return f"{rows} over {nodes}, {_amount(len(self.classes), 'class')}; Gini of the sizes {self.gini:.2f}"
+
+    def _table(self) -> list[list[str]]:
+        """Header, nodes and a line for all of them; many nodes or classes are shortened."""
+        classes, counts = self._frequent_classes()
+        pooled = counts.sum(axis=0, keepdims=True)
+        head = ["node", "rows", *map(_short, classes), "variation", "effective classes"]
+        numbers = zip(self.rows, counts, self.total_variation, self.effective_classes, strict=True)
+        body = [
+            [_short(name), str(n), *map(str, row), "–" if np.isnan(variation) else f"{variation:.2f}", f"{effective:.2f}"]
+            for name, (n, row, variation, effective) in zip(self.names, numbers, strict=True)
+        ]
+        if len(body) > _MOST_NODES:
+            half = _MOST_NODES // 2
+            body = [*body[:half], ["…"] * len(head), *body[-half:]]
+        effective = _effective(self.counts.sum(axis=0, keepdims=True))[0]
+        return [head, *body, ["all", str(pooled.sum()), *map(str, pooled[0]), "", f"{effective:.2f}"]]
+
+    def _frequent_classes(self) -> tuple[list[str], Array]:
+        if len(self.classes) <= _MOST_CLASSES:
+            return list(self.classes), self.counts
+        frequent = np.argsort(-self.counts.sum(axis=0), kind="stable")[: _MOST_CLASSES - 1]
+        kept = np.sort(frequent)
+        others = self.counts.sum(axis=1) - self.counts[:, kept].sum(axis=1)
+        names = [*(self.classes[k] for k in kept), f"{len(self.classes) - len(kept)} others"]
+        return names, np.column_stack([self.counts[:, kept], others])
+
+
+def report(y: Any, parts: Sequence[Any], names: Sequence[Any] | None = None) -> PartitionReport:
+    """Count the labels of every node.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_rows,), or int
+        Labels, as in `split`: floats with more than 20 distinct values are counted in deciles. An int is a number of rows
+        without labels, counted as one class.
+    parts : sequence of array-like of int
+        Row numbers of each node.
+    names : sequence of length n_nodes, optional
+        Names of the nodes; their numbers by default.
+
+    Returns
+    -------
+    PartitionReport
+
+    Raises
+    ------
+    InvalidData
+        For row numbers out of range, or as many names as there are not nodes.
+
+    Examples
+    --------
+    >>> from atoll.partition import report, split
+    >>> y = ["cat", "dog"] * 4
+    >>> report(y, split(y, 2, "label")).total_variation.tolist()
+    [0.5, 0.5]
+    """
+    labels = encode(y)
+    if names is not None and len(names) != len(parts):
+        raise InvalidData(explain("expected one name per node", got=f"{len(names)} names", expected=f"{len(parts)} nodes"))
+    codes = np.zeros(labels.n_rows, dtype=np.int64) if labels.codes is None else labels.codes
+    counts = np.zeros((len(parts), len(labels.names)), dtype=np.int64)
+    for node, part in enumerate(parts):
+        rows = np.asarray(part, dtype=np.int64)
+        if rows.size and not (0 <= rows.min() and rows.max() < labels.n_rows):
+            raise InvalidData(
+                explain("a node has row numbers that do not exist", got=f"{rows.min()} to {rows.max()}",
+                        expected=f"0 to {labels.n_rows - 1}", where=f"node {node}")
+            )  # fmt: skip
+        counts[node] = np.bincount(codes[rows], minlength=len(labels.names))
+    return PartitionReport.from_counts(range(len(parts)) if names is None else names, labels.names, counts)
+
+
+def _effective(counts: Array) -> Array:
+    total = counts.sum(axis=1)
+    share = counts / np.maximum(total, 1)[:, None]
+    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
+    return np.asarray(np.where(total > 0, np.exp(entropy), 0.0))
+
+
+def _amount(n: int, noun: str) -> str:
+    plural = "classes" if noun == "class" else noun + "s"
+    return f"{n} {noun if n == 1 else plural}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else text[: _MOST_LETTERS - 1] + "…"

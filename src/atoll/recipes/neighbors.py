@@ -1,0 +1,209 @@
+"""The neighbours family, exact: the same candidates as on the pooled rows, the same arithmetic over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn import neighbors
+from sklearn.base import is_classifier, is_regressor
+from sklearn.utils.validation import validate_data
+
+from atoll.combine import LogSum, Sum
+from atoll.errors import NotAvailable, explain
+from atoll.nearest import Metric, choose_method
+from atoll.operations.neighbors import metric_payload, query_payload
+from atoll.recipes.asking import AskingNeighbors, Search
+from atoll.recipes.base import recipe
+from atoll.rounds import Rounds
+from atoll.schema import Schema
+from atoll.trees import Array
+from atoll.views import codes
+
+__all__ = [
+    "AskingKNeighborsClassifier",
+    "AskingKNeighborsRegressor",
+    "AskingKernelDensity",
+    "AskingNearestNeighbors",
+    "AskingRadiusNeighborsClassifier",
+    "AskingRadiusNeighborsRegressor",
+    "fit_density",
+    "fit_neighbors",
+    "fit_neighbors_faiss",
+]
+
+
+class AskingKNeighborsClassifier(AskingNeighbors, neighbors.KNeighborsClassifier):  # type: ignore[misc]
+    """A k-nearest-neighbours classifier that asks the nodes for candidates."""
+
+
+class AskingKNeighborsRegressor(AskingNeighbors, neighbors.KNeighborsRegressor):  # type: ignore[misc]
+    """A k-nearest-neighbours regressor that asks the nodes for candidates."""
+
+
+class AskingRadiusNeighborsClassifier(AskingNeighbors, neighbors.RadiusNeighborsClassifier):  # type: ignore[misc]
+    """A fixed-radius classifier that asks the nodes for candidates."""
+
+
+class AskingRadiusNeighborsRegressor(AskingNeighbors, neighbors.RadiusNeighborsRegressor):  # type: ignore[misc]
+    """A fixed-radius regressor that asks the nodes for candidates."""
+
+
+class AskingNearestNeighbors(AskingNeighbors, neighbors.NearestNeighbors):  # type: ignore[misc]
+    """A neighbour search that asks the nodes for candidates."""
+
+
+_ASKING: dict[type, type] = {
+    neighbors.KNeighborsClassifier: AskingKNeighborsClassifier,
+    neighbors.KNeighborsRegressor: AskingKNeighborsRegressor,
+    neighbors.RadiusNeighborsClassifier: AskingRadiusNeighborsClassifier,
+    neighbors.RadiusNeighborsRegressor: AskingRadiusNeighborsRegressor,
+    neighbors.NearestNeighbors: AskingNearestNeighbors,
+}
+
+
+@recipe(*_ASKING, asks=True)
+def fit_neighbors(estimator: Any, rounds: Rounds) -> Any:
+    """Exact: nothing is computed before a query comes; then nodes send candidates, never rows.
+
+    scikit-learn's own `fit` is run on one made-up row per class: it checks the parameters and settles metric and classes, which depend on
+    nothing else.
+    """
+    schema = rounds.schema
+    asking = _ASKING[type(estimator)](**estimator.get_params(deep=False))
+    asking.fit(*_made_up(schema, asking))
+    for leftover in ("_fit_X", "_tree", "_y"):
+        asking.__dict__.pop(leftover, None)
+    metric = _metric(asking)
+    asking.n_samples_fit_, asking.n_features_in_ = schema.n_rows, schema.n_features
+    method = choose_method(
+        schema.n_rows, schema.n_features, asking.n_neighbors, asking.algorithm, metric, sparse=schema.sparse
+    )
+    asking._fit_method = method
+    labels = "code" if is_classifier(asking) else "target" if is_regressor(asking) else "none"
+    seen = rounds.through(codes(schema.classes)) if labels == "code" else rounds
+    asking._search = Search(seen, method, metric, asking.leaf_size, labels, _own(rounds))
+    if getattr(asking, "outlier_label", None) == "most_frequent":
+        asking.outlier_label_ = _most_frequent(seen, schema)
+    return asking
+
+
+@recipe(*_ASKING, method="faiss", asks=True)
+def fit_neighbors_faiss(estimator: Any, rounds: Rounds) -> Any:
+    """Exact too: a faiss index finds candidates fast, their distances are computed again in float64."""
+    asking = fit_neighbors(estimator, rounds)
+    asking._search = asking._search._replace(method="faiss")
+    return asking
+
+
+def _own(rounds: Rounds) -> Any:
+    """The pooled rows, where they are the user's own."""
+    return getattr(rounds.link, "pooled", None) if rounds.run.trust == "distributed" else None
+
+
+def _made_up(schema: Schema, estimator: Any) -> tuple[Any, ...]:
+    """One row of zeros per class, with its label, as the schema describes rows."""
+    n = max([len(c) for c in schema.classes], default=1)
+    d = n if estimator.metric == "precomputed" else schema.n_features
+    X: Any = np.zeros((n, d), dtype=schema.dtype)
+    X = sp.csr_matrix(X) if schema.sparse else X
+    if is_classifier(estimator):
+        columns = [c[np.arange(n) % len(c)] for c in schema.classes]
+        return X, np.stack(columns, axis=1) if schema.n_outputs else columns[0]
+    if is_regressor(estimator):
+        return X, np.zeros((n, schema.n_outputs) if schema.n_outputs else n)
+    return (X,)
+
+
+def _metric(asking: Any) -> Metric:
+    """The metric that scikit-learn settled on, with arrays apart from plain settings."""
+    name, params = asking.effective_metric_, asking.effective_metric_params_
+    return _as_metric(name, params)
+
+
+def _as_metric(name: Any, params: dict[str, Any]) -> Metric:
+    arrays = {k: np.asarray(v, dtype=np.float64) for k, v in params.items() if np.ndim(v) > 0}
+    settings = {k: _plain(v) for k, v in params.items() if k not in arrays and v is not None}
+    if callable(name):
+        return Metric("callable", settings, arrays, name)
+    return Metric(str(name), settings, arrays, None)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _most_frequent(rounds: Rounds, schema: Schema) -> list[Any]:
+    """The class with most rows, per output; the first of several."""
+    n = schema.n_classes
+    counts = rounds.round("describe.labels", combine=Sum(), settings={"n_classes": n})
+    return [c[counts[f"count.{i}"].argmax()] for i, c in enumerate(schema.classes)]
+
+
+class AskingKernelDensity(neighbors.KernelDensity):  # type: ignore[misc]
+    """A kernel density that asks the nodes for sums of kernels."""
+
+    _search: Search
+    _total: float
+
+    def score_samples(self, X: Any) -> Array:
+        """The log-density of each row of X, float64 of shape (m,); see scikit-learn's method of this name."""
+        X = validate_data(self, X, order="C", dtype=np.float64, reset=False)
+        parts = [self._density(X[i : i + _BATCH]) for i in range(0, len(X), _BATCH)]
+        density: Array = np.concatenate(parts) - np.log(self._total)
+        return density
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Draw rows near training rows; only where those are yours.
+
+        Raises
+        ------
+        NotAvailable
+            Where the rows stay on their nodes: a draw would be one of them, blurred.
+        """
+        if self._search.own is None:
+            hint = "use Distributed where the rows are yours"
+            raise NotAvailable(explain("sample() draws from the training rows, and those stay on their nodes", hint=hint))
+        whole = self._search.own()
+        ordinary = neighbors.KernelDensity(**self.get_params(deep=False))
+        drawn: Array = ordinary.fit(whole.X, sample_weight=whole.columns.get("sample_weight")).sample(n_samples, random_state)
+        return drawn
+
+    def _density(self, X: Array) -> Array:
+        search = self._search
+        settings, arrays = metric_payload(search.metric)
+        settings |= {
+            "bandwidth": float(self.bandwidth_), "kernel": self.kernel, "algorithm": search.method,
+            "leaf_size": self.leaf_size, "atol": float(self.atol * self._total), "rtol": float(self.rtol),
+            "breadth_first": bool(self.breadth_first),
+        }  # fmt: skip
+        payload = {**query_payload(X), **arrays}
+        return search.rounds.round("neighbors.density", payload, combine=LogSum(), settings=settings)["density"]
+
+
+_BATCH = 4096
+
+
+@recipe(neighbors.KernelDensity, asks=True, per_row=("tree_",))
+def fit_density(estimator: Any, rounds: Rounds) -> AskingKernelDensity:
+    """Exact up to the estimator's own `rtol` and `atol`: nodes send the logarithm of their sum of kernels."""
+    schema = rounds.schema
+    asking = AskingKernelDensity(**estimator.get_params(deep=False))
+    asking.fit(np.zeros((1, schema.n_features)))
+    del asking.tree_
+    asking.bandwidth_ = _bandwidth(asking.bandwidth, schema.n_rows, schema.n_features)
+    asking._total = float(rounds.round("statistics.weight", combine=Sum())["total"][0])
+    metric = _as_metric(asking.metric, asking.metric_params or {})
+    method = asking._choose_algorithm(asking.algorithm, asking.metric)
+    asking._search = Search(rounds, method, metric, asking.leaf_size, "none", _own(rounds))
+    return asking
+
+
+def _bandwidth(bandwidth: float | str, n: int, d: int) -> float:
+    """Scott's and Silverman's rules need no more than the number of rows and columns."""
+    if bandwidth == "scott":
+        return float(n ** (-1 / (d + 4)))
+    if bandwidth == "silverman":
+        return float((n * (d + 2) / 4) ** (-1 / (d + 4)))
+    return float(bandwidth)

@@ -1,0 +1,276 @@
+"""What a recipe calls: one exchange, then decode and finish.
+
+The engine executes and adds; here nodes are selected, exchanges numbered, sums decoded, finished and recorded; the recipe thinks. A secure
+sum can therefore stand between adding and decoding (`after`), and no engine needs to know about it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from numpy.random import Generator
+
+from atoll.blas import one_thread
+from atoll.combine import Combine, Each
+from atoll.engines import Engine
+from atoll.errors import InvalidData, NodeFailed, NodeValueError, QuorumNotMet, explain
+from atoll.messages import Exchange, Outcome, Rule
+from atoll.operations import operations
+from atoll.progress import Progress, Silent
+from atoll.rng import stream
+from atoll.run import Row, Run
+from atoll.schema import Schema, agree
+from atoll.shards import blank
+from atoll.specs import Spec
+from atoll.transforms import Transform, chain
+from atoll.trees import Tree, TreeSpec, nbytes
+from atoll.worker import LATE, promise
+
+__all__ = ["Link", "Rounds"]
+
+
+class Link(Protocol):
+    """The way to some nodes: their names, the rules that hold there, and a live engine."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Node names, in order of their numbers."""
+        ...
+
+    @property
+    def rule(self) -> Rule:
+        """When a round ends."""
+        ...
+
+    @property
+    def plan(self) -> Spec:
+        """Who sends what to whom, unless a round says otherwise."""
+        ...
+
+    def live(self) -> tuple[Engine, str]:
+        """A running engine, and the key of these nodes there."""
+        ...
+
+
+@dataclass
+class _State:
+    """What all views of one run share."""
+
+    number: int = 0
+    base: dict[int, int] = field(default_factory=dict)
+    schema: Schema | None = None
+
+
+class Rounds:
+    """The rounds of one run.
+
+    Parameters
+    ----------
+    link : Link
+        The nodes.
+    run : Run
+        Where rounds are recorded.
+    progress : Progress, optional
+        Told about every round.
+    """
+
+    def __init__(self, link: Link, run: Run, progress: Progress | None = None) -> None:
+        self.link = link
+        self.run = run
+        self.progress: Progress = progress or Silent()
+        self._views: tuple[Spec, ...] = ()
+        self._state = _State()
+
+    @property
+    def schema(self) -> Schema:
+        """What all nodes agreed on in round 0."""
+        if self._state.schema is None:
+            raise RuntimeError("round 0 has not been held")
+        return self._state.schema
+
+    def meet(self, *, classes: bool) -> Schema:
+        """Hold round 0: agree on columns, types and, for a classifier, the union of classes.
+
+        Parameters
+        ----------
+        classes : bool
+            Whether nodes tell which classes occur.
+
+        Raises
+        ------
+        SchemaMismatch
+            Naming the node and column that do not fit.
+        """
+        answers = self.round("describe.schema", combine=Each(), settings={"classes": classes})
+        answered = [n for n in self.link.names if n not in self.run.rows[-1].refused]
+        self._state.schema = agree(answered, answers)
+        return self._state.schema
+
+    def through(self, *views: Spec) -> Rounds:
+        """The same run, its nodes seen through further views."""
+        other = copy.copy(self)
+        other._views = self._views + views
+        return other
+
+    def rng(self, use: str) -> Generator:
+        """The driver's own random stream for one use."""
+        return stream(self.run.seed, 0, -1, use)
+
+    def round(
+        self,
+        op: str,
+        payload: Tree | None = None,
+        *,
+        combine: Combine,
+        settings: Mapping[str, Any] | None = None,
+        each: Mapping[int, Tree] | None = None,
+        cohort: Sequence[int] | None = None,
+        transform: Sequence[Transform] = (),
+        plan: Spec | None = None,
+        step: int = 0,
+        after: Callable[[Tree, tuple[int, ...]], Tree] | None = None,
+    ) -> Tree:
+        """Ask nodes one question and return the finished sum of their answers.
+
+        Parameters
+        ----------
+        op : str
+            Name of the operation.
+        payload : Tree, optional
+            Arrays for every node.
+        combine : Combine
+            How answers become one.
+        settings : mapping, optional
+            Settings of the operation: plain values.
+        each : mapping of int to Tree, optional
+            Arrays for one position of the cohort only.
+        cohort : sequence of int, optional
+            Node numbers; everyone by default.
+        transform : sequence of Transform, optional
+            What is done to contributions on their way.
+        plan : Spec, optional
+            Who sends what to whom.
+        step : int, default=0
+            Position in a schedule; keys random streams.
+        after : callable, optional
+            Stands between adding and decoding: takes the raw sum and the accepted positions, returns the raw sum.
+
+        Returns
+        -------
+        Tree
+
+        Raises
+        ------
+        NodeFailed
+            If so many nodes raised, or answered what breaks the contract, that the quorum is missed.
+        QuorumNotMet
+            If too few answered before the deadline.
+        """
+        code = chain(*transform)
+        x = self._exchange(op, payload or {}, combine, settings or {}, each or {}, cohort, code, plan, step)
+        start = time.perf_counter()
+        engine, key = self.link.live()
+        outcome = engine.submit(key, x).result()
+        self._judge(x, outcome)
+        assert outcome.merged is not None
+        with one_thread():
+            merged = after(outcome.merged, outcome.accepted) if after else outcome.merged
+            merged = code.decode(merged) if code.decode else merged
+            finished = combine.finish(merged)
+        self._record(x, outcome, time.perf_counter() - start)
+        return finished
+
+    def _exchange(
+        self, op: str, payload: Tree, combine: Combine, settings: Mapping[str, Any], each: Mapping[int, Tree],
+        cohort: Sequence[int] | None, code: Transform, plan: Spec | None, step: int,
+    ) -> Exchange:  # fmt: skip
+        asked = tuple(range(len(self.link.names))) if cohort is None else tuple(cohort)
+        if not asked:
+            raise InvalidData(explain("nobody is asked", where=f"operation {op}"))
+        wiring = self.link.plan if plan is None else plan
+        _check_kinds(combine, code, wiring)
+        state = self._state
+        state.number += 1
+        x = Exchange(
+            run=self.run.name, number=state.number - 1, step=step, seed=self.run.seed, op=op, settings=dict(settings),
+            payload=payload, each=dict(each), view=self._views, cohort=asked,
+            base=tuple(state.base.get(node, -1) for node in asked), combine=combine.spec, transform=code.specs,
+            plan=wiring, rule=self.link.rule, expects=TreeSpec({}),
+        )  # fmt: skip
+        empty = blank() if state.schema is None else state.schema.empty()
+        most = float(max(state.schema.rows)) if state.schema is not None else math.inf
+        return replace(x, expects=promise(x, empty, most))
+
+    def _judge(self, x: Exchange, outcome: Outcome) -> None:
+        """End the run when the rule of the round is not met."""
+        needed = math.ceil(x.rule.quorum * len(x.cohort) - 1e-9)
+        if len(outcome.accepted) >= max(needed, 1):
+            return
+        names = [self.link.names[node] for node in x.cohort]
+        late = [names[p] for p, why in outcome.refused.items() if why == LATE]
+        if late and len(late) == len(outcome.refused):
+            raise QuorumNotMet(
+                explain(
+                    f"{len(outcome.accepted)} of {len(names)} nodes answered in time, {needed} are needed",
+                    got=f"no answer from {', '.join(late)}",
+                    where=f"round {x.number} ({x.op}), deadline {x.rule.deadline:g} s",
+                    hint="raise the deadline, lower the quorum, or set late='wait'",
+                )
+            )
+        raise _failure(x, outcome, names)
+
+    def _record(self, x: Exchange, outcome: Outcome, seconds: float) -> None:
+        names = [self.link.names[node] for node in x.cohort]
+        operation = operations[x.op]
+        if operation.remembers or x.transform:
+            self._state.base.update({x.cohort[p]: x.number for p in outcome.accepted})
+        down = nbytes(x.payload) * len(names) + sum(nbytes(t) for t in x.each.values())
+        row = Row(
+            number=x.number, step=x.step, op=x.op, asked=len(names), answered=len(outcome.accepted), bytes_down=down,
+            bytes_up=sum(outcome.bytes.values()), seconds=seconds,
+            refused={names[p]: why for p, why in outcome.refused.items()}, links=outcome.links,
+        )  # fmt: skip
+        self.run.add(row, {names[p]: size for p, size in outcome.bytes.items()}, operation.discloses)
+        self.run.notes.extend(outcome.notes)
+        self.progress.round(row)
+
+
+
+def _check_kinds(combine: Combine, code: Transform, plan: Spec) -> None:
+    """Law 4: which kinds compose."""
+    name = combine.spec.name
+    if combine.kind != "sum" and code.decode is not None:
+        raise InvalidData(
+            explain(
+                f"{name} is not a plain sum, so a code that is undone after adding cannot be used with it",
+                got=", ".join(s.name for s in code.specs),
+                hint="leave the transform out, or use Sum or Mean",
+            )
+        )
+    if combine.kind == "gather" and plan.name != "star":
+        raise InvalidData(explain(f"{name} needs all contributions at once", got=plan.name, expected="star"))
+
+
+def _failure(x: Exchange, outcome: Outcome, names: Sequence[str]) -> NodeFailed:
+    """One error for all nodes, the same reason said once."""
+    by_reason: dict[str, list[str]] = {}
+    for position, why in outcome.refused.items():
+        by_reason.setdefault(why, []).append(names[position])
+    (why, nodes), *others = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    same = "the same error" if len(nodes) > 1 else "an error"
+    shown = ", ".join(nodes[:8]) + (f" and {len(nodes) - 8} more" if len(nodes) > 8 else "")
+    also = f"{sum(len(n) for _, n in others)} more with other errors" if others else None
+    text = explain(
+        f"{len(nodes)} of {len(names)} nodes: {same}\n  {why}",
+        got=also,
+        where=f"round {x.number} ({x.op}) on {shown}",
+        hint="mend the rows of the nodes named, or lower the quorum of the rule to go on without them",
+    )
+    kinds = {w.split(":")[0] for w in by_reason}
+    return NodeValueError(text) if kinds <= {"ValueError", "InvalidData", "SchemaMismatch"} else NodeFailed(text)
+

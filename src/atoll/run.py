@@ -1,0 +1,273 @@
+"""The record of a run: rounds, nodes, bytes, seconds, what left each node."""
+
+from __future__ import annotations
+
+import html
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from atoll.errors import MissingExtra, explain
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Disclosure", "History", "Row", "Run", "human_bytes", "versions"]
+
+
+class Row(NamedTuple):
+    """One exchange, as the record keeps it.
+
+    Attributes
+    ----------
+    number : int
+        Counts the exchanges of the run from 0.
+    step : int
+        Position in a training schedule.
+    op : str
+        The operation.
+    asked, answered : int
+        Nodes asked, and nodes whose answer is in the sum.
+    bytes_down, bytes_up : int
+        Bytes of arrays sent to nodes, and from nodes, in all.
+    seconds : float
+        From asking to the finished sum.
+    refused : dict of str to str
+        Node name to reason.
+    links : dict of str to int
+        `"src>dst"` to bytes, by position; -1 is the hub.
+    """
+
+    number: int
+    step: int
+    op: str
+    asked: int
+    answered: int
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+    refused: dict[str, str]
+    links: dict[str, int]
+
+
+class Disclosure(NamedTuple):
+    """What left one node through one operation.
+
+    Attributes
+    ----------
+    node : str
+        The node's name.
+    op : str
+        The operation.
+    times : int
+        How often.
+    bytes : int
+        In all.
+    what : str
+        In plain words.
+    """
+
+    node: str
+    op: str
+    times: int
+    bytes: int
+    what: str
+
+
+class History(tuple[Row, ...]):
+    """The rows of a record; slices are histories too."""
+
+    @overload
+    def __getitem__(self, index: Any) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+    def __getitem__(self, index: Any) -> Row | History:
+        """One row, or a slice of rows."""
+        found = tuple.__getitem__(self, index)
+        return History(found) if isinstance(index, slice) else found
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The rows as a pandas data frame, indexed by number.
+
+        Raises
+        ------
+        MissingExtra
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingExtra(explain("to_frame() needs pandas", hint="pip install 'atoll[frames]'")) from None
+        return pd.DataFrame([row._asdict() for row in self], columns=list(Row._fields)).set_index("number")
+
+
+@dataclass
+class Run:
+    """A live, append-only record; what `predict` asks of nodes is added to it.
+
+    Attributes
+    ----------
+    name : str
+        Names the run in a journal.
+    estimator : str
+        What was fitted.
+    trust : {"distributed", "federated"}
+        Who owns the rows.
+    nodes : tuple of str
+        Node names, in order of their numbers.
+    engine : str
+        Where nodes ran.
+    topology : str
+        Who sent what to whom.
+    seed : int
+        Seed of the run.
+    versions : dict of str to str
+        Of Python and the libraries that make numbers.
+    rows : list of Row
+        One per exchange.
+    notes : list of str
+        What a person should know: a worker that died, a way that was chosen.
+    """
+
+    name: str
+    estimator: str
+    trust: str
+    nodes: tuple[str, ...]
+    engine: str
+    topology: str
+    seed: int
+    versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _left: dict[tuple[str, str], list[int]] = field(default_factory=dict, repr=False)
+    _words: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def add(self, row: Row, left: dict[str, int], what: str) -> None:
+        """Append an exchange.
+
+        Parameters
+        ----------
+        row : Row
+            The exchange.
+        left : dict of str to int
+            Node name to the bytes that left it.
+        what : str
+            What the operation discloses, in words.
+        """
+        self.rows.append(row)
+        self._words[row.op] = what
+        for node, size in left.items():
+            entry = self._left.setdefault((node, row.op), [0, 0])
+            entry[0] += 1
+            entry[1] += size
+
+    @property
+    def history(self) -> History:
+        """The rows so far."""
+        return History(self.rows)
+
+    @property
+    def rounds(self) -> int:
+        """Exchanges so far."""
+        return len(self.rows)
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes of arrays that left nodes so far."""
+        return sum(row.bytes_up for row in self.rows)
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of arrays that were sent to nodes so far."""
+        return sum(row.bytes_down for row in self.rows)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in exchanges so far."""
+        return sum(row.seconds for row in self.rows)
+
+    def disclosures(self) -> list[Disclosure]:
+        """What left each node, by node and operation."""
+        order = {name: i for i, name in enumerate(self.nodes)}
+        found = [Disclosure(n, op, t, size, self._words[op]) for (n, op), (t, size) in self._left.items()]
+        return sorted(found, key=lambda d: (order.get(d.node, -1), d.op))
+
+    def in_words(self) -> list[str]:
+        """What left the nodes, one sentence per operation."""
+        sizes: dict[str, int] = {}
+        for (_, op), (_, size) in self._left.items():
+            sizes[op] = sizes.get(op, 0) + size
+        return [f"{op}: a node tells {self._words[op]} ({human_bytes(size)})" for op, size in sizes.items()]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _summary(self) -> str:
+        up, down = human_bytes(self.bytes_up), human_bytes(self.bytes_down)
+        where = f"{len(self.nodes)} nodes ({self.engine}, {self.topology})"
+        return (
+            f"{self.estimator}, {self.trust} over {where}: "
+            f"{self.rounds} rounds, {up} up, {down} down, {self.seconds:.3f} s"
+        )
+
+    def __str__(self) -> str:
+        lines = [self._summary()]
+        lines += ["what left the nodes:", *(f"  {line}" for line in self.in_words())] if self._left else []
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><td>{html.escape(d.node)}</td><td>{html.escape(d.op)}</td><td>{d.times}</td>"
+            f"<td>{human_bytes(d.bytes)}</td><td>{html.escape(d.what)}</td></tr>"
+            for d in self.disclosures()
+        )
+        head = "".join(f"<th>{h}</th>" for h in ("node", "operation", "times", "bytes", "what left it"))
+        notes = "".join(f"<p>{html.escape(n)}</p>" for n in self.notes)
+        summary = html.escape(self._summary())
+        return f"<p>{summary}</p>{notes}<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that make numbers, with the BLAS kernel in use."""
+    import numpy
+    import scipy
+    import sklearn
+    from threadpoolctl import threadpool_info
+
+    blas = sorted({f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip()
+                   for i in threadpool_info() if i["user_api"] == "blas"})  # fmt: skip
+    return {
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "scikit-learn": sklearn.__version__,
+        "blas": ", ".join(blas),
+        "machine": platform.machine(),
+    }
+
+
+def human_bytes(size: float) -> str:
+    """A size as a person reads it.
+
+    Examples
+    --------
+    >>> from atoll.run import human_bytes
+    >>> human_bytes(5), human_bytes(123_456), human_bytes(5.5e9)
+    ('5 B', '123 kB', '5.50 GB')
+    """
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        size /= 1000
+        if size < 1000 or unit == "TB":
+            break
+    return f"{size:.3g} {unit}" if size >= 100 else f"{size:.2f} {unit}" if size < 10 else f"{size:.1f} {unit}"

@@ -1,0 +1,258 @@
+"""One node's rows, in one memory layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from atoll.errors import InvalidData, explain
+from atoll.trees import Array, Tree, nbytes
+
+__all__ = ["Shard", "as_target", "blank", "empty_shard"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One node's rows.
+
+    Attributes
+    ----------
+    name : str
+        The node's name; nodes are numbered by sorted name.
+    X : ndarray of shape (n, d) or scipy CSR matrix of shape (n, d)
+        float32 or float64, C-contiguous (or with sorted indices).
+    y : ndarray of shape (n,) or (n, n_outputs), or None
+        Targets: numbers, booleans, or text (dtype U).
+    ids : ndarray of shape (n,), int64
+        Global row ids, distinct over the federation; ties are ordered by them.
+    feature_names : tuple of str, or None
+        As the data frame had them.
+    columns : Tree
+        Further arrays with one entry per row (`sample_weight`, label codes of a view, …).
+    object_text : bool
+        Whether text labels came as Python objects, so that classes and predictions are given back as such.
+    """
+
+    name: str
+    X: Any
+    y: Array | None
+    ids: Array
+    feature_names: tuple[str, ...] | None = None
+    columns: Tree = field(default_factory=dict)
+    object_text: bool = False
+    _memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        X: Any,
+        y: object = None,
+        *,
+        ids: Array | None = None,
+        feature_names: Sequence[str] | None = None,
+        columns: Tree | None = None,
+    ) -> Shard:
+        """Bring rows into the one memory layout.
+
+        Parameters
+        ----------
+        name : str
+            The node's name.
+        X : array-like or sparse matrix of shape (n, d)
+            Anything numeric. Data frames give their column names.
+        y : array-like of shape (n,) or (n, n_outputs), optional
+            Targets.
+        ids : ndarray of shape (n,), optional
+            Global row ids; 0 … n − 1 by default.
+        feature_names : sequence of str, optional
+            Defaults to those of a data frame.
+        columns : Tree, optional
+            Further arrays with one entry per row.
+
+        Raises
+        ------
+        InvalidData
+            If X is not numeric or not two-dimensional, or X and y differ in length; names the node.
+        """
+        matrix = _layout(name, X)
+        n = matrix.shape[0]
+        target = None if y is None else as_target(y, where=f"node {name!r}")
+        if target is not None and len(target) != n:
+            raise InvalidData(explain("X and y differ in length", got=f"{n} and {len(target)}", where=f"node {name!r}"))
+        names = feature_names if feature_names is not None else _column_names(X)
+        return cls(
+            name=str(name),
+            X=matrix,
+            y=target,
+            ids=np.arange(n, dtype=np.int64) if ids is None else np.ascontiguousarray(ids, dtype=np.int64),
+            feature_names=None if names is None else tuple(names),
+            columns=dict(columns or {}),
+            object_text=target is not None and target.dtype.kind == "U" and np.asarray(y).dtype.kind == "O",
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of X."""
+        return int(self.X.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return nbytes(self.to_tree())
+
+    def labels(self) -> Array | None:
+        """The targets as they were given: text as Python objects where it came as such."""
+        return self.y.astype(object) if self.y is not None and self.object_text else self.y
+
+    def with_columns(self, **columns: Array) -> Shard:
+        """The same rows with further columns."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def take(self, rows: Array, name: str | None = None) -> Shard:
+        """Some of the rows, by index; ids and columns go with them."""
+        return replace(
+            self,
+            name=self.name if name is None else name,
+            X=self.X[rows],
+            y=None if self.y is None else self.y[rows],
+            ids=self.ids[rows],
+            columns={n: a[rows] for n, a in self.columns.items()},
+        )
+
+    def memo(self, key: object, make: Callable[[], T]) -> T:
+        """What `make` returns, made once per shard and key: an index over the rows, the rows as a view shows them.
+
+        At most 8 things are kept, the least recently used goes first.
+        """
+        memo = self._memo
+        value = memo.pop(key, None)
+        if value is None:
+            value = make()
+        memo[key] = value
+        if len(memo) > 8:
+            memo.pop(next(iter(memo)), None)
+        return value  # type: ignore[no-any-return]
+
+    def to_tree(self) -> Tree:
+        """All arrays by name, to travel to a local worker; `from_tree` is the inverse."""
+        if sp.issparse(self.X):
+            shape = np.asarray(self.X.shape, dtype=np.int64)
+            tree = {"X.data": self.X.data, "X.indices": self.X.indices, "X.indptr": self.X.indptr, "X.shape": shape}
+        else:
+            tree = {"X": self.X}
+        if self.y is not None:
+            tree["y"] = self.y
+        tree["ids"] = self.ids
+        tree["object_text"] = np.array([self.object_text])
+        if self.feature_names is not None:
+            tree["names"] = np.asarray(self.feature_names, dtype=np.str_)
+        return tree | {f"column.{n}": a for n, a in self.columns.items()}
+
+    @classmethod
+    def from_tree(cls, name: str, tree: Tree) -> Shard:
+        """Rebuild a shard on the arrays of `to_tree`, without copying them."""
+        if "X" in tree:
+            X: Any = tree["X"]
+        else:
+            parts = (tree["X.data"], tree["X.indices"], tree["X.indptr"])
+            X = sp.csr_matrix(parts, shape=tuple(int(n) for n in tree["X.shape"]), copy=False)
+            X.has_sorted_indices = True
+        names = tuple(str(n) for n in tree["names"]) if "names" in tree else None
+        columns = {n.removeprefix("column."): a for n, a in tree.items() if n.startswith("column.")}
+        return cls(name, X, tree.get("y"), tree["ids"], names, columns, bool(tree["object_text"][0]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_memo"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _memo={})
+
+
+def blank() -> Shard:
+    """A shard of which nothing is known yet: no rows, no columns. Its answers are the contract of round 0."""
+    return Shard.of("(blank)", np.zeros((0, 0)))
+
+
+def empty_shard(like: Shard) -> Shard:
+    """A shard without rows that has the columns and dtypes of another; its answers are the contract of a round."""
+    return replace(like.take(np.zeros(0, dtype=np.intp)), name="(empty)")
+
+
+def _column_names(X: object) -> tuple[str, ...] | None:
+    columns = getattr(X, "columns", None)
+    if columns is None:
+        return None
+    names = tuple(columns)
+    return names if all(isinstance(n, str) for n in names) else None
+
+
+def _layout(name: str, X: Any) -> Any:
+    where = f"node {name!r}"
+    if sp.issparse(X):
+        matrix = sp.csr_matrix(X, dtype=_float(X.dtype), copy=False)
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        return matrix
+    array = np.asarray(X)
+    if array.ndim != 2:
+        hint = "reshape(-1, 1) for one feature, reshape(1, -1) for one row"
+        raise InvalidData(explain("X must be two-dimensional", got=f"{array.ndim} dimensions", where=where, hint=hint))
+    if array.dtype.kind not in "fiub":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            hint = "encode categories first, for example with sklearn.preprocessing.OrdinalEncoder"
+            raise InvalidData(explain("X is not numeric", got=str(error), where=where, hint=hint)) from None
+    return np.ascontiguousarray(array, dtype=_float(array.dtype))
+
+
+def _float(dtype: Any) -> Any:
+    return dtype if dtype in (np.dtype(np.float32), np.dtype(np.float64)) else np.dtype(np.float64)
+
+
+def as_target(y: object, where: str = "y") -> Array:
+    """Bring targets into an array that can travel: numbers, booleans, or text.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, n_outputs)
+        Targets. Object arrays must hold text only, or numbers only.
+    where : str
+        Named in the error.
+
+    Returns
+    -------
+    ndarray
+        dtype of kind b, i, u, f, or U.
+
+    Raises
+    ------
+    InvalidData
+        If labels are of mixed type, missing, or of a kind that cannot travel.
+    """
+    array = np.asarray(y)
+    if array.dtype.kind in "biufU":
+        return np.ascontiguousarray(array)
+    kinds = sorted({type(v).__name__ for v in array.ravel().tolist()}) if array.dtype.kind == "O" else [str(array.dtype)]
+    if kinds == ["str"]:
+        return np.ascontiguousarray(array.astype(np.str_))
+    numeric = {"int", "float", "bool"}
+    if set(kinds) <= numeric and ("bool" not in kinds or kinds == ["bool"]):
+        return np.ascontiguousarray(np.asarray(array.tolist()))
+    hint = "fill or drop rows without a label" if "NoneType" in kinds or "nan" in kinds else "convert y to one type"
+    raise InvalidData(
+        explain("labels of mixed type", got=", ".join(kinds), expected="all text or all numbers", where=where, hint=hint)
+    )

@@ -1,0 +1,147 @@
+"""Who sends what to whom: plans are data that can be drawn, costed and tested.
+
+A plan is a list of moves in phases. Positions of the cohort are numbered from 0; -1 is the hub, where the driver is. A plan of kind
+``reduce`` ends in one sum at its root; a plan of kind ``mix`` ends in one result per node. Because sums are taken in the aligned tree of
+positions (`atoll.combine`), every reduce plan gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Literal, NamedTuple
+
+from atoll.combine import Part, merge
+from atoll.errors import InvalidData, explain
+from atoll.specs import Registry
+from atoll.trees import Tree, nbytes
+
+__all__ = ["HUB", "Move", "Plan", "Routed", "plans", "route", "star", "tree"]
+
+HUB = -1
+
+
+class Move(NamedTuple):
+    """One message: everything that `src` holds goes to `dst` in this phase.
+
+    Attributes
+    ----------
+    phase : int
+        Moves of one phase are simultaneous.
+    src, dst : int
+        Positions, or -1 for the hub.
+    weight : float
+        What the message is multiplied by in a mix.
+    """
+
+    phase: int
+    src: int
+    dst: int
+    weight: float = 1.0
+
+
+class Plan(NamedTuple):
+    """Who sends what to whom.
+
+    Attributes
+    ----------
+    kind : {"reduce", "mix"}
+        One result, or one per node.
+    moves : tuple of Move
+        Sorted by phase.
+    root : int
+        Where a reduce ends.
+    """
+
+    kind: Literal["reduce", "mix"]
+    moves: tuple[Move, ...]
+    root: int = HUB
+
+
+plans: Registry[Callable[..., Plan]] = Registry("topology")
+
+
+@plans.register("star")
+def star(n: int) -> Plan:
+    """Every node sends to the hub."""
+    return Plan("reduce", tuple(Move(0, i, HUB) for i in range(n)))
+
+
+@plans.register("tree")
+def tree(n: int, fan_out: int = 2) -> Plan:
+    """Nodes add what their children send before they pass it on; position 0 sends to the hub.
+
+    Parameters
+    ----------
+    n : int
+        Size of the cohort.
+    fan_out : int, default=2
+        Children per node, at least 2.
+
+    Raises
+    ------
+    InvalidData
+        If `fan_out` is below 2.
+    """
+    if not isinstance(fan_out, int) or fan_out < 2:
+        raise InvalidData(explain("a tree needs a fan-out of at least 2", got=fan_out, where="topology"))
+    depth = [0] * n
+    for i in range(1, n):
+        depth[i] = depth[(i - 1) // fan_out] + 1
+    deepest = max(depth, default=0)
+    moves = [Move(deepest - depth[i], i, (i - 1) // fan_out if i else HUB) for i in range(n)]
+    return Plan("reduce", tuple(sorted(moves)))
+
+
+class Routed(NamedTuple):
+    """How far a plan has come.
+
+    Attributes
+    ----------
+    held : dict of int to list of Part
+        What each position (or the hub) holds now.
+    links : dict of str to int
+        `"src>dst"` to the bytes that took that link so far.
+    done : frozenset of int
+        Positions that have sent.
+    """
+
+    held: dict[int, list[Part]]
+    links: dict[str, int]
+    done: frozenset[int]
+
+
+def route(
+    plan: Plan, add: Callable[[Tree, Tree], Tree], state: Routed, here: Collection[int] | None = None
+) -> Routed:
+    """Carry out the moves of a reduce plan that can be carried out here.
+
+    Parameters
+    ----------
+    plan : Plan
+        A reduce plan.
+    add : callable
+        Two trees to one.
+    state : Routed
+        What is held where, and what is done already. An absent position holds nothing and still passes on what it receives.
+    here : collection of int, optional
+        Positions that live here; None: all of them and the hub. A move is carried out when both its ends are here and everything that
+        its source waits for has come.
+
+    Returns
+    -------
+    Routed
+    """
+    held = {at: list(parts) for at, parts in state.held.items()}
+    links, done = dict(state.links), set(state.done)
+    waits: dict[int, set[int]] = {}
+    for move in plan.moves:
+        waits.setdefault(move.dst, set()).add(move.src)
+    for _, src, dst, _ in plan.moves:
+        local = here is None or (src in here and dst in here)
+        if src in done or not local or not waits.get(src, set()) <= done:
+            continue
+        parts = merge(add, held.pop(src, []))
+        links[f"{src}>{dst}"] = sum(nbytes(part[2]) for part in parts)
+        held[dst] = merge(add, held.get(dst, []) + parts)
+        done.add(src)
+    return Routed(held, links, frozenset(done))

@@ -1,0 +1,288 @@
+"""What happens on a node. `execute` is the one function that answers an exchange there, in every engine."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from atoll.blas import one_thread
+from atoll.combine import Combine, Part, close, combines, push
+from atoll.context import Ctx
+from atoll.errors import AtollError
+from atoll.memory import Memory
+from atoll.messages import Exchange, Outcome
+from atoll.operations import Operation, operations
+from atoll.shards import Shard
+from atoll.topology import HUB, Plan, Routed, plans, route
+from atoll.transforms import Transform, build
+from atoll.trees import Tree, TreeSpec, check, contract, finite, nbytes
+from atoll.views import viewer
+
+__all__ = ["LATE", "Block", "Bound", "Gate", "allow", "assemble", "block", "execute", "promise"]
+
+Gate = Callable[[Exchange, Shard], None]
+LATE = "late"
+
+
+def allow(x: Exchange, shard: Shard) -> None:
+    """The gate of a node that belongs to the user's own process: everything may pass."""
+
+
+class Bound:
+    """An exchange with every name looked up, once, so that a thousand nodes share the cost.
+
+    Parameters
+    ----------
+    x : Exchange
+        The question.
+    """
+
+    def __init__(self, x: Exchange) -> None:
+        self.x = x
+        self.operation: Operation = operations[x.op]
+        self.combine: Combine = combines[x.combine.name](**x.combine.settings)
+        self.transform: Transform | None = build(x.transform) if x.transform else None
+        self.see = viewer(x.view)
+        self._weighed = "weight" in x.expects.leaves
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Who sends what to whom in this cohort."""
+        return plans[self.x.plan.name](len(self.x.cohort), **self.x.plan.settings)
+
+    def answer(self, position: int, shard: Shard, memory: Memory, gate: Gate, values: bool) -> Tree:
+        """The contribution of one position, as it leaves the node; see `execute`."""
+        x, operation = self.x, self.operation
+        gate(x, shard)
+        node, base = x.cohort[position], x.base[position]
+        slots = memory.read(node, base) if operation.remembers else {}
+        ctx = Ctx(node, x.number, x.step, x.seed, x.settings, slots, x.cohort)
+        payload = x.payload if position not in x.each else {**x.payload, **x.each[position]}
+        tree, keep = operation.fn(self.see(shard), payload, ctx)
+        if self.transform is not None:
+            tree, kept = self.transform.encode(tree, ctx)
+            keep = {**keep, "transform": kept} if kept else keep
+        check(tree, x.expects, values=values or self._weighed)
+        if operation.remembers or keep:
+            memory.write(node, x.number, base, keep)
+        return tree
+
+
+def execute(x: Exchange, position: int, shard: Shard, memory: Memory, gate: Gate) -> Tree:
+    """Answer an exchange on one node.
+
+    Parameters
+    ----------
+    x : Exchange
+        The question.
+    position : int
+        The node's position in the cohort.
+    shard : Shard
+        Its rows.
+    memory : Memory
+        What it kept.
+    gate : callable
+        The owner's policy; may raise `Refused`.
+
+    Returns
+    -------
+    Tree
+        The contribution, encoded, and checked against the contract of the exchange.
+
+    Raises
+    ------
+    Refused
+        If the owner does not allow it.
+    WireError
+        If the answer breaks the contract.
+    """
+    with one_thread():
+        return Bound(x).answer(position, shard, memory, gate, values=True)
+
+
+def promise(x: Exchange, empty: Shard, max_weight: float) -> TreeSpec:
+    """The contract of an exchange: what its operation answers for a shard without rows.
+
+    Parameters
+    ----------
+    x : Exchange
+        The question; its `expects` is not looked at.
+    empty : Shard
+        A shard without rows that looks like every node's.
+    max_weight : float
+        The largest weight that one node may claim.
+
+    Returns
+    -------
+    TreeSpec
+    """
+    with one_thread():
+        bound = Bound(x)
+        ctx = Ctx(-1, x.number, x.step, x.seed, x.settings, {}, x.cohort)
+        payload = {**x.payload, **next(iter(x.each.values()))} if x.each else x.payload
+        tree = bound.operation.fn(bound.see(empty), payload, ctx).tree
+        if bound.transform is not None:
+            tree, _ = bound.transform.encode(tree, ctx)
+        return contract(tree, max_weight)
+
+
+class Block(NamedTuple):
+    """What some positions of a cohort answered, joined as far as it can be.
+
+    Attributes
+    ----------
+    held : dict of int to list of Part
+        By holder (-1: the hub), as in `atoll.topology.Routed`.
+    accepted : list of int
+        Positions that are in the sums.
+    refused : dict of int to str
+        Position to reason.
+    bytes : dict of int to int
+        Position to the bytes that left it.
+    links : dict of str to int
+        Links used within the block.
+    done : list of int
+        Positions that have passed on what they hold.
+    """
+
+    held: dict[int, list[Part]]
+    accepted: list[int]
+    refused: dict[int, str]
+    bytes: dict[int, int]
+    links: dict[str, int]
+    done: list[int]
+
+
+def block(
+    x: Exchange,
+    positions: Iterable[int],
+    shards: Sequence[Shard] | Mapping[int, Shard],
+    memory: Memory,
+    gate: Gate = allow,
+    *,
+    until: float | None = None,
+) -> Block:
+    """Answer an exchange on several nodes of this process and join the answers.
+
+    Parameters
+    ----------
+    x : Exchange
+        The question.
+    positions : iterable of int
+        Positions of the cohort, ascending.
+    shards : sequence or mapping of Shard
+        By node number.
+    memory : Memory
+        What the nodes kept.
+    gate : callable, optional
+        The owner's policy.
+    until : float, optional
+        Value of `time.monotonic` after which no further node is started; the rest is late.
+
+    Returns
+    -------
+    Block
+        A node that raises is refused with the reason and does not stop the others.
+    """
+    with one_thread():
+        bound, todo = Bound(x), list(positions)
+        by_block = bound.combine.kind == "sum"
+        answers = _answers(bound, todo, shards, memory, gate, until, values=not by_block)
+        if by_block and not _all_finite(bound, answers):
+            answers = _answers(bound, todo, shards, memory, gate, until, values=True)
+        return answers
+
+
+def _answers(
+    bound: Bound, positions: list[int], shards: Any, memory: Memory, gate: Gate, until: float | None, values: bool
+) -> Block:
+    x, add = bound.x, bound.combine.add
+    expand = bound.transform.expand if bound.transform else None
+    star = x.plan.name == "star"
+    parts: list[Part] = []
+    leaves: dict[int, list[Part]] = {}
+    sizes: dict[int, int] = {}
+    refused: dict[int, str] = {}
+    for position in positions:
+        if until is not None and time.monotonic() > until:
+            refused[position] = LATE
+            continue
+        try:
+            tree = bound.answer(position, shards[x.cohort[position]], memory, gate, values)
+        except Exception as error:
+            refused[position] = _reason(error)
+            continue
+        sizes[position] = nbytes(tree)
+        part = (position, position + 1, tree if expand is None else expand(tree))
+        if star:
+            push(add, parts, part)
+        else:
+            leaves[position] = [part]
+    if star:
+        return Block({HUB: parts}, list(sizes), refused, sizes, {}, [])
+    routed = route(bound.plan, add, Routed(leaves, {}, frozenset()), here=set(positions))
+    return Block(dict(routed.held), list(sizes), refused, sizes, routed.links, sorted(routed.done))
+
+
+def _all_finite(bound: Bound, answers: Block) -> bool:
+    leaves = bound.x.expects.leaves
+    for parts in answers.held.values():
+        for _, _, tree in parts:
+            if any(finite(a) != "finite" for n, a in tree.items() if n not in leaves or leaves[n].allows == "finite"):
+                return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Type, message and, for an error that is not Atoll's own, the line it came from."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, AtollError) or error.__traceback__ is None:
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{text}\n  at:       {frame.filename}:{frame.lineno} in {frame.name}"
+
+
+def assemble(x: Exchange, blocks: Sequence[Block], seconds: float, notes: Sequence[str] = ()) -> Outcome:
+    """Add up what several blocks answered.
+
+    Parameters
+    ----------
+    x : Exchange
+        The question.
+    blocks : sequence of Block
+        In any order; together they cover the cohort.
+    seconds : float
+        Since submission.
+    notes : sequence of str
+        What a person should know.
+
+    Returns
+    -------
+    Outcome
+    """
+    bound, n = Bound(x), len(x.cohort)
+    with one_thread():
+        held: dict[int, list[Part]] = {}
+        for b in blocks:
+            for at, parts in b.held.items():
+                held.setdefault(at, []).extend(parts)
+        sizes = {p: size for b in blocks for p, size in b.bytes.items()}
+        links = {link: size for b in blocks for link, size in b.links.items()}
+        if x.plan.name == "star":
+            links = {f"{p}>{HUB}": size for p, size in sizes.items()}
+        else:
+            done = frozenset(p for b in blocks for p in b.done)
+            held, links, _ = route(bound.plan, bound.combine.add, Routed(held, links, done))
+        merged = close(bound.combine.add, held.get(HUB, []), n)
+    return Outcome(
+        merged=merged,
+        accepted=tuple(sorted(p for b in blocks for p in b.accepted)),
+        refused=dict(sorted((p, why) for b in blocks for p, why in b.refused.items())),
+        bytes=dict(sorted(sizes.items())),
+        links=dict(sorted(links.items())),
+        seconds=seconds,
+        notes=tuple(notes),
+    )
