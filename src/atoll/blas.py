@@ -1,8 +1,8 @@
 """One thread for every number.
 
-The order in which a threaded BLAS adds depends on how many threads it has, so results would too. Wherever Atoll makes a number, on a node or
-in the driver, BLAS and OpenMP run one thread; parallelism comes from workers. The controller is made once (it searches the loaded libraries
-for some milliseconds) and kept; a switch then costs about 12 µs.
+The order in which a threaded BLAS adds depends on how many threads it has, so results would too. Wherever Atoll makes a
+number, on a node or in the driver, BLAS and OpenMP run one thread; parallelism comes from workers. The controller is
+made once (it searches the loaded libraries for some milliseconds) and kept; a switch then costs about 12 µs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How contributions become one.
 
-A `Combine` adds two trees and finishes the sum. Additions happen in the *aligned binary tree of cohort positions*: positions 2i and 2i+1 are
-siblings, then pairs of pairs, and so on; an absent position is skipped. Whoever holds two siblings may join them (`merge`), in any place and
-any order, and the root finishes what is left (`close`). So the order of floating-point additions depends on nothing but who took part.
+A `Combine` adds two trees and finishes the sum. Additions happen in the *aligned binary tree of cohort positions*:
+positions 2i and 2i+1 are siblings, then pairs of pairs, and so on; an absent position is skipped. Whoever holds two
+siblings may join them (`merge`), in any place and any order, and the root finishes what is left (`close`). So the order
+of floating-point additions depends on nothing but who took part.
 
 Three kinds:
 
@@ -73,10 +74,9 @@ combines: Registry[Callable[..., Combine]] = Registry("combine")
 def push(add: Callable[[Tree, Tree], Tree], parts: list[Part], part: Part) -> None:
     """Append a part that lies right of all others, joining siblings as they complete (in place)."""
     lo, hi, tree = part
-    while parts and parts[-1][1] == lo:
+    while parts:
         left_lo, left_hi, left = parts[-1]
-        width = hi - lo
-        if left_hi - left_lo != width or left_lo % (2 * width):
+        if left_hi != lo or left_lo + hi != lo + lo or left_lo % (hi - left_lo):
             break
         parts.pop()
         lo, tree = left_lo, add(left, tree)
@@ -180,14 +180,14 @@ def _chan(a: Tree, b: Tree) -> Tree:
 def Moments() -> Combine:
     """Counts, means and summed squared deviations, by the pairwise formula of Chan, Golub & LeVeque (1979).
 
-    Trees have `n` of shape (...), `mean` and `m2` of shape (..., d), all float64. Nothing is lost to cancellation however far the means are
-    from zero.
+    Trees have `n` of shape (...), `mean` and `m2` of shape (..., d), all float64. Nothing is lost to cancellation
+    however far the means are from zero.
     """
     return Combine(Spec("Moments"), _chan, _same, "merge")
 
 
 def _triangle(a: Tree, b: Tree) -> Tree:
-    r = np.linalg.qr(np.concatenate([a["R"], b["R"]]), mode="r")
+    r: Array = np.asarray(np.linalg.qr(np.concatenate([a["R"], b["R"]]), mode="r"))
     signs = np.where(np.diagonal(r) < 0, -1.0, 1.0)
     return {"R": r * signs[:, None]}
 
@@ -196,8 +196,8 @@ def _triangle(a: Tree, b: Tree) -> Tree:
 def Triangle() -> Combine:
     """The triangular factor of stacked rows (TSQR; Demmel et al., 2012).
 
-    Trees have `R` of shape (p, p), upper triangular with a non-negative diagonal, and ``RᵀR = XᵀX`` of all rows without ever forming it, so
-    that no digit is lost to the squared condition number.
+    Trees have `R` of shape (p, p), upper triangular with a non-negative diagonal, and ``RᵀR = XᵀX`` of all rows without
+    ever forming it, so that no digit is lost to the squared condition number.
     """
     return Combine(Spec("Triangle"), _triangle, _same, "merge")
 
@@ -206,7 +206,7 @@ _NOBODY = np.iinfo(np.int64).max
 
 
 def _nearest(k: int, a: Tree, b: Tree) -> Tree:
-    both = {name: np.concatenate([array, b[name]], axis=1) for name, array in a.items()}
+    both: Tree = {name: np.concatenate([array, b[name]], axis=1) for name, array in a.items()}
     ids = np.where(both["id"] < 0, _NOBODY, both["id"])
     order = np.lexsort((ids, both["distance"]), axis=1)[:, :k]
     return {name: _take(array, order) for name, array in both.items()}
@@ -221,8 +221,8 @@ def _take(array: Array, order: Array) -> Array:
 def TopK(k: int) -> Combine:
     """For each query the k nearest candidates, ordered by (distance, global row id).
 
-    Trees have `distance` and `id` of shape (m, k), sorted along the last axis and padded with infinity and -1, and any further arrays of
-    shape (m, k, ...) that travel with the candidates.
+    Trees have `distance` and `id` of shape (m, k), sorted along the last axis and padded with infinity and -1, and any
+    further arrays of shape (m, k, ...) that travel with the candidates.
     """
     return Combine(Spec("TopK", {"k": int(k)}), partial(_nearest, int(k)), _same, "merge")
 

@@ -7,9 +7,11 @@ import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from atoll.combine import Each
 from atoll.engines import Engine, live
@@ -21,7 +23,7 @@ from atoll.progress import reporter
 from atoll.rng import as_seed
 from atoll.rounds import Rounds
 from atoll.run import Run
-from atoll.shards import Shard, as_target
+from atoll.shards import Shard, as_target, is_sparse
 from atoll.specs import Spec, parse
 from atoll.topology import plans
 from atoll.trees import Array
@@ -33,8 +35,8 @@ __all__ = ["Federation"]
 class Federation:
     """Nodes with their rows, the name of an engine, and the rules that hold there.
 
-    A federation is a value: it can be pickled, and holds no live handle. Its nodes start at first use; when it is collected they are given
-    back. Make one with `simulate` or `from_shards`.
+    A federation is a value: it can be pickled, and holds no live handle. Its nodes start at first use; when it is
+    collected they are given back. Make one with `simulate` or `from_shards`.
 
     Parameters
     ----------
@@ -56,6 +58,11 @@ class Federation:
         Seed of everything drawn at random; None is 0.
     verbose : int or None
         0 is silent, 1 prints a line per round, None does so on a terminal.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Node names, in order of their numbers.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class Federation:
         verbose: int | None = None,
     ) -> None:
         self._shards = tuple(sorted(shards, key=lambda s: s.name))
+        self.names = tuple(s.name for s in self._shards)
         self.engine = engine
         self.n_workers = n_workers
         self.plan = topology if isinstance(topology, Spec) else parse(topology)
@@ -86,8 +94,7 @@ class Federation:
     def _check(self) -> None:
         if not self._shards:
             raise InvalidData(explain("a federation needs at least one node"))
-        names = [s.name for s in self._shards]
-        twice = sorted({n for n in names if names.count(n) > 1})
+        twice = sorted({a for a, b in pairwise(self.names) if a == b})
         if twice:
             raise InvalidData(explain("two nodes have the same name", got=", ".join(map(repr, twice))))
         empty = [s.name for s in self._shards if not s.n_rows]
@@ -95,7 +102,7 @@ class Federation:
             raise InvalidData(explain("a node has no rows", where=f"node {empty[0]!r}", hint="leave it out"))
         make = plans[self.plan.name]
         try:
-            make(len(names), **self.plan.settings)
+            make(self.n_nodes, **self.plan.settings)
         except TypeError as error:
             raise InvalidData(explain("unknown setting of a topology", got=error, where=_written(self.plan))) from None
 
@@ -124,8 +131,8 @@ class Federation:
         n_nodes : int, default=4
             Number of nodes; not looked at when `partition` is a column.
         partition : str or array of shape (n,), default="iid"
-            A partition by name, such as ``"label"``, ``"dirichlet(alpha=0.3)"`` or ``"classes=2"`` (see `atoll.partition`), or the node of
-            each row.
+            A partition by name, such as ``"label"``, ``"dirichlet(alpha=0.3)"`` or ``"classes=2"`` (see
+            `atoll.partition`), or the node of each row.
         min_rows : int, default=1
             Rows that every node has at least.
         feature_names : sequence of str, optional
@@ -202,11 +209,6 @@ class Federation:
         return cls(made, **settings)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Node names, in order of their numbers."""
-        return tuple(s.name for s in self._shards)
-
-    @property
     def n_nodes(self) -> int:
         """Number of nodes."""
         return len(self._shards)
@@ -242,12 +244,10 @@ class Federation:
 
     def pooled(self) -> Shard:
         """All rows in the order of their global ids; for `Distributed`, where the rows are yours."""
-        import scipy.sparse as sp
-
         ids = np.concatenate([s.ids for s in self._shards])
-        stack = sp.vstack if sp.issparse(self._shards[0].X) else np.concatenate
+        stack: Any = sp.vstack if is_sparse(self._shards[0].X) else np.concatenate
         X = stack([s.X for s in self._shards])
-        y = None if self._shards[0].y is None else np.concatenate([s.labels() for s in self._shards])  # type: ignore[misc]
+        y = None if self._shards[0].y is None else np.concatenate([s.labels() for s in self._shards])
         columns = {c: np.concatenate([s.columns[c] for s in self._shards]) for c in self._shards[0].columns}
         names = self._shards[0].feature_names
         whole = Shard.of("(all rows)", X, y, ids=ids, feature_names=names, columns=columns)
@@ -272,7 +272,7 @@ class Federation:
             "describe.labels", combine=Each(), settings={"n_classes": n}
         )
         counts = counted["count.0"].reshape(self.n_nodes, n[0])
-        return PartitionReport.from_counts(schema.nodes, schema.classes[0], counts)
+        return PartitionReport.from_counts(schema.nodes, schema.classes[0].tolist(), counts)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_attachment": None}

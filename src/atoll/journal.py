@@ -1,8 +1,8 @@
 """An engine that answers a repeated exchange from disk.
 
-A program that is killed is run again: it starts from its first line, and every exchange that was already answered is answered from the
-journal, bit for bit, until the first that was not. One file per exchange, written whole and renamed into place, so a kill at any point
-leaves either an answer or none.
+A program that is killed is run again: it starts from its first line, and every exchange that was already answered is
+answered from the journal, bit for bit, until the first that was not. One file per exchange, written whole and renamed
+into place, so a kill at any point leaves either an answer or none.
 """
 
 from __future__ import annotations
@@ -61,10 +61,7 @@ class Journal:
         JournalMismatch
             If the journal was written over other rows.
         """
-        if isinstance(shards, str):
-            mark = shards
-        else:
-            mark = digest([(s.name, s.to_tree()) for s in shards])
+        mark = shards if isinstance(shards, str) else digest([(s.name, s.to_tree()) for s in shards])
         path = self._folder / "rows"
         if path.exists() and path.read_text() != mark:
             hint = "use another folder, or delete this one to start again"
@@ -80,8 +77,8 @@ class Journal:
     def submit(self, key: str, x: Exchange) -> Pending:
         """Answer from disk, or ask the engine and remember.
 
-        An operation that writes the memory of nodes is carried out again as well, since that memory died with the process: it is
-        deterministic, so the nodes end up where they were.
+        An operation that writes the memory of nodes is carried out again as well, since that memory died with the
+        process: it is deterministic, so the nodes end up where they were.
 
         Raises
         ------

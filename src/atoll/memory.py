@@ -1,7 +1,7 @@
 """What nodes keep between rounds: control variates, personal layers, optimiser state.
 
-A memory is versioned by exchange number and read as of the node's last *accepted* exchange (`base`). An exchange whose contribution was not
-accepted leaves no trace: the next one reads, and builds on, the version before it.
+A memory is versioned by exchange number and read as of the node's last *accepted* exchange (`base`). An exchange whose
+contribution was not accepted leaves no trace: the next one reads, and builds on, the version before it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What travels between the party that asks and the nodes that answer: data only.
 
-An `Exchange` is one message out, contributions back, added. It holds everything that an engine, a coordinator and a journal need, and
-nothing that is code. An `Outcome` is what comes of it.
+An `Exchange` is one message out, contributions back, added. It holds everything that an engine, a coordinator and a
+journal need, and nothing that is code. An `Outcome` is what comes of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Rule(NamedTuple):
     quorum : float
         Share of the cohort, in (0, 1], that must be accepted for the round to stand.
     late : {"drop", "next", "wait"}
-        What becomes of an answer after the deadline: left out, counted in the next round (training only), or waited for.
+        What becomes of an answer after the deadline: left out, counted in the next round (training only), or waited
+        for.
     """
 
     deadline: float | None = None
@@ -144,7 +145,8 @@ class Outcome:
     Attributes
     ----------
     merged : Tree or None
-        The raw sum of the accepted contributions, before decoding and finishing; None after a mix, or when nothing was accepted.
+        The raw sum of the accepted contributions, before decoding and finishing; None after a mix, or when nothing was
+        accepted.
     accepted : tuple of int
         Positions whose contribution is in the sum, ascending.
     refused : dict of int to str

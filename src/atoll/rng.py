@@ -1,7 +1,7 @@
 """Random streams keyed by what they are for, so that nobody's draws depend on who drew before.
 
-A stream is a Philox generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) whose key is a hash of seed, step, node
-and use. Building one costs some 25 µs, so streams are made where they are used and nowhere else.
+A stream is a Philox generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) whose key is a hash
+of seed, step, node and use. Building one costs some 25 µs, so streams are made where they are used and nowhere else.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def stream(seed: int, step: int, node: int, use: str) -> Generator:
 def as_seed(random_state: int | np.random.RandomState | Generator | None) -> int:
     """Turn scikit-learn's `random_state` into the integer seed of a run.
 
-    None gives seed 0: a run is reproducible unless another seed is asked for. A generator is drawn from, so that two fits with the same
-    generator differ, as in scikit-learn.
+    None gives seed 0: a run is reproducible unless another seed is asked for. A generator is drawn from, so that two
+    fits with the same generator differ, as in scikit-learn.
     """
     if random_state is None:
         return 0

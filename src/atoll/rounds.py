@@ -1,7 +1,8 @@
 """What a recipe calls: one exchange, then decode and finish.
 
-The engine executes and adds; here nodes are selected, exchanges numbered, sums decoded, finished and recorded; the recipe thinks. A secure
-sum can therefore stand between adding and decoding (`after`), and no engine needs to know about it.
+The engine executes and adds; here nodes are selected, exchanges numbered, sums decoded, finished and recorded; the
+recipe thinks. A secure sum can therefore stand between adding and decoding (`after`), and no engine needs to know about
+it.
 """
 
 from __future__ import annotations
@@ -35,22 +36,21 @@ __all__ = ["Link", "Rounds"]
 
 
 class Link(Protocol):
-    """The way to some nodes: their names, the rules that hold there, and a live engine."""
+    """The way to some nodes.
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Node names, in order of their numbers."""
-        ...
+    Attributes
+    ----------
+    names : tuple of str
+        Node names, in order of their numbers.
+    rule : Rule
+        When a round ends.
+    plan : Spec
+        Who sends what to whom, unless a round says otherwise.
+    """
 
-    @property
-    def rule(self) -> Rule:
-        """When a round ends."""
-        ...
-
-    @property
-    def plan(self) -> Spec:
-        """Who sends what to whom, unless a round says otherwise."""
-        ...
+    names: tuple[str, ...]
+    rule: Rule
+    plan: Spec
 
     def live(self) -> tuple[Engine, str]:
         """A running engine, and the key of these nodes there."""
@@ -177,9 +177,9 @@ class Rounds:
         engine, key = self.link.live()
         outcome = engine.submit(key, x).result()
         self._judge(x, outcome)
-        assert outcome.merged is not None
+        raw: Tree = outcome.merged or {}
         with one_thread():
-            merged = after(outcome.merged, outcome.accepted) if after else outcome.merged
+            merged = after(raw, outcome.accepted) if after else raw
             merged = code.decode(merged) if code.decode else merged
             finished = combine.finish(merged)
         self._record(x, outcome, time.perf_counter() - start)
@@ -240,7 +240,6 @@ class Rounds:
         self.progress.round(row)
 
 
-
 def _check_kinds(combine: Combine, code: Transform, plan: Spec) -> None:
     """Law 4: which kinds compose."""
     name = combine.spec.name
@@ -273,4 +272,3 @@ def _failure(x: Exchange, outcome: Outcome, names: Sequence[str]) -> NodeFailed:
     )
     kinds = {w.split(":")[0] for w in by_reason}
     return NodeValueError(text) if kinds <= {"ValueError", "InvalidData", "SchemaMismatch"} else NodeFailed(text)
-

@@ -7,14 +7,14 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, overload
 
 from atoll.errors import MissingExtra, explain
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Disclosure", "History", "Row", "Run", "human_bytes", "versions"]
+__all__ = ["Disclosure", "History", "Row", "Run", "human_bytes"]
 
 
 class Row(NamedTuple):
@@ -80,13 +80,13 @@ class History(tuple[Row, ...]):
     """The rows of a record; slices are histories too."""
 
     @overload
-    def __getitem__(self, index: Any) -> Row: ...
+    def __getitem__(self, index: SupportsIndex) -> Row: ...
     @overload
     def __getitem__(self, index: slice) -> History: ...
-    def __getitem__(self, index: Any) -> Row | History:
+    def __getitem__(self, index: SupportsIndex | slice) -> Row | History:
         """One row, or a slice of rows."""
-        found = tuple.__getitem__(self, index)
-        return History(found) if isinstance(index, slice) else found
+        rows = tuple(self)
+        return History(rows[index]) if isinstance(index, slice) else rows[index]
 
     def to_frame(self) -> pandas.DataFrame:
         """The rows as a pandas data frame, indexed by number.
@@ -101,6 +101,26 @@ class History(tuple[Row, ...]):
         except ImportError:
             raise MissingExtra(explain("to_frame() needs pandas", hint="pip install 'atoll[frames]'")) from None
         return pd.DataFrame([row._asdict() for row in self], columns=list(Row._fields)).set_index("number")
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that make numbers, with the BLAS kernel in use."""
+    import numpy
+    import scipy
+    import sklearn
+    from threadpoolctl import threadpool_info
+
+    blas = sorted({f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip()
+                   for i in threadpool_info() if i["user_api"] == "blas"})  # fmt: skip
+    return {
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "scikit-learn": sklearn.__version__,
+        "blas": ", ".join(blas),
+        "machine": platform.machine(),
+    }
 
 
 @dataclass
@@ -138,7 +158,7 @@ class Run:
     engine: str
     topology: str
     seed: int
-    versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
+    versions: dict[str, str] = field(default_factory=lambda: dict(_versions()))
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _left: dict[tuple[str, str], list[int]] = field(default_factory=dict, repr=False)
@@ -233,26 +253,6 @@ class Run:
         notes = "".join(f"<p>{html.escape(n)}</p>" for n in self.notes)
         summary = html.escape(self._summary())
         return f"<p>{summary}</p>{notes}<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
-
-
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that make numbers, with the BLAS kernel in use."""
-    import numpy
-    import scipy
-    import sklearn
-    from threadpoolctl import threadpool_info
-
-    blas = sorted({f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip()
-                   for i in threadpool_info() if i["user_api"] == "blas"})  # fmt: skip
-    return {
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-        "scipy": scipy.__version__,
-        "scikit-learn": sklearn.__version__,
-        "blas": ", ".join(blas),
-        "machine": platform.machine(),
-    }
 
 
 def human_bytes(size: float) -> str:

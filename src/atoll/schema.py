@@ -129,7 +129,9 @@ def _widest(dtypes: list[str]) -> str:
 
 
 def _kind(dtype: str) -> str:
-    return "" if not dtype else "text" if dtype in _TEXT else "truth values" if np.dtype(dtype).kind == "b" else "numbers"
+    return (
+        "" if not dtype else "text" if dtype in _TEXT else "truth values" if np.dtype(dtype).kind == "b" else "numbers"
+    )
 
 
 def _same(nodes: Sequence[str], values: Array, what: str, words: Sequence[str] | None = None) -> None:
@@ -158,7 +160,9 @@ def _difference(node: str, own: tuple[str, ...], other: str, expected: tuple[str
     missing, extra = [c for c in expected if c not in own], [c for c in own if c not in expected]
     if not own or not expected:
         named, bare = (node, other) if own else (other, node)
-        return explain(f"node {named!r} names its columns and node {bare!r} does not", hint="give data frames everywhere")
+        return explain(
+            f"node {named!r} names its columns and node {bare!r} does not", hint="give data frames everywhere"
+        )
     what = [f"lacks column {missing[0]!r}"] if missing else []
     what += [f"has the column {extra[0]!r} that others lack"] if extra else []
     if not what:

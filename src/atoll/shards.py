@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from atoll.errors import InvalidData, explain
 from atoll.trees import Array, Tree, nbytes
 
-__all__ = ["Shard", "as_target", "blank", "empty_shard"]
+__all__ = ["Shard", "as_target", "blank", "empty_shard", "is_sparse"]
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class Shard:
 
     def to_tree(self) -> Tree:
         """All arrays by name, to travel to a local worker; `from_tree` is the inverse."""
-        if sp.issparse(self.X):
+        if is_sparse(self.X):
             shape = np.asarray(self.X.shape, dtype=np.int64)
             tree = {"X.data": self.X.data, "X.indices": self.X.indices, "X.indptr": self.X.indptr, "X.shape": shape}
         else:
@@ -167,17 +167,23 @@ class Shard:
             X: Any = tree["X"]
         else:
             parts = (tree["X.data"], tree["X.indices"], tree["X.indptr"])
-            X = sp.csr_matrix(parts, shape=tuple(int(n) for n in tree["X.shape"]), copy=False)
+            rows, columns = tree["X.shape"].tolist()
+            X = sp.csr_matrix(parts, shape=(rows, columns), copy=False)
             X.has_sorted_indices = True
         names = tuple(str(n) for n in tree["names"]) if "names" in tree else None
-        columns = {n.removeprefix("column."): a for n, a in tree.items() if n.startswith("column.")}
-        return cls(name, X, tree.get("y"), tree["ids"], names, columns, bool(tree["object_text"][0]))
+        more = {n.removeprefix("column."): a for n, a in tree.items() if n.startswith("column.")}
+        return cls(name, X, tree.get("y"), tree["ids"], names, more, bool(tree["object_text"][0]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_memo"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _memo={})
+
+
+def is_sparse(X: object) -> bool:
+    """Whether rows are a scipy sparse matrix or array."""
+    return bool(sp.issparse(X))
 
 
 def blank() -> Shard:
@@ -200,7 +206,7 @@ def _column_names(X: object) -> tuple[str, ...] | None:
 
 def _layout(name: str, X: Any) -> Any:
     where = f"node {name!r}"
-    if sp.issparse(X):
+    if is_sparse(X):
         matrix = sp.csr_matrix(X, dtype=_float(X.dtype), copy=False)
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
@@ -246,7 +252,9 @@ def as_target(y: object, where: str = "y") -> Array:
     array = np.asarray(y)
     if array.dtype.kind in "biufU":
         return np.ascontiguousarray(array)
-    kinds = sorted({type(v).__name__ for v in array.ravel().tolist()}) if array.dtype.kind == "O" else [str(array.dtype)]
+    kinds = (
+        sorted({type(v).__name__ for v in array.ravel().tolist()}) if array.dtype.kind == "O" else [str(array.dtype)]
+    )
     if kinds == ["str"]:
         return np.ascontiguousarray(array.astype(np.str_))
     numeric = {"int", "float", "bool"}
@@ -254,5 +262,7 @@ def as_target(y: object, where: str = "y") -> Array:
         return np.ascontiguousarray(np.asarray(array.tolist()))
     hint = "fill or drop rows without a label" if "NoneType" in kinds or "nan" in kinds else "convert y to one type"
     raise InvalidData(
-        explain("labels of mixed type", got=", ".join(kinds), expected="all text or all numbers", where=where, hint=hint)
+        explain(
+            "labels of mixed type", got=", ".join(kinds), expected="all text or all numbers", where=where, hint=hint
+        )
     )

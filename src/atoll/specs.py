@@ -1,6 +1,7 @@
 """Names with settings, and the registries in which names are looked up.
 
-What travels is never code: a `Spec` is a name and its settings, and the receiving side looks the name up in its own registry.
+What travels is never code: a `Spec` is a name and its settings, and the receiving side looks the name up in its own
+registry.
 """
 
 from __future__ import annotations

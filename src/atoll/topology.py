@@ -1,8 +1,8 @@
 """Who sends what to whom: plans are data that can be drawn, costed and tested.
 
-A plan is a list of moves in phases. Positions of the cohort are numbered from 0; -1 is the hub, where the driver is. A plan of kind
-``reduce`` ends in one sum at its root; a plan of kind ``mix`` ends in one result per node. Because sums are taken in the aligned tree of
-positions (`atoll.combine`), every reduce plan gives the same bits.
+A plan is a list of moves in phases. Positions of the cohort are numbered from 0; -1 is the hub, where the driver is. A
+plan of kind ``reduce`` ends in one sum at its root; a plan of kind ``mix`` ends in one result per node. Because sums
+are taken in the aligned tree of positions (`atoll.combine`), every reduce plan gives the same bits.
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ class Routed(NamedTuple):
     done: frozenset[int]
 
 
-def route(
-    plan: Plan, add: Callable[[Tree, Tree], Tree], state: Routed, here: Collection[int] | None = None
-) -> Routed:
+def route(plan: Plan, add: Callable[[Tree, Tree], Tree], state: Routed, here: Collection[int] | None = None) -> Routed:
     """Carry out the moves of a reduce plan that can be carried out here.
 
     Parameters
@@ -122,10 +120,11 @@ def route(
     add : callable
         Two trees to one.
     state : Routed
-        What is held where, and what is done already. An absent position holds nothing and still passes on what it receives.
+        What is held where, and what is done already. An absent position holds nothing and still passes on what it
+        receives.
     here : collection of int, optional
-        Positions that live here; None: all of them and the hub. A move is carried out when both its ends are here and everything that
-        its source waits for has come.
+        Positions that live here; None: all of them and the hub. A move is carried out when both its ends are here and
+        everything that its source waits for has come.
 
     Returns
     -------

@@ -1,10 +1,12 @@
 """Trees: flat mappings from name to array, the one shape in which numbers travel.
 
-A `TreeSpec` is the contract of a contribution. It is read off the answer of an operation to the *empty shard* (`contract`): whatever that
-answer's names, dtypes and shapes are, every other node must answer alike. Three readings make this enough:
+A `TreeSpec` is the contract of a contribution. It is read off the answer of an operation to the *empty shard*
+(`contract`): whatever that answer's names, dtypes and shapes are, every other node must answer alike. Three readings
+make this enough:
 
 - a dimension of length 0 in the empty shard's answer depends on the rows, so any length is accepted there;
-- an infinity (or NaN) in the empty shard's answer says that this array may hold one ("no neighbour found" is at distance infinity);
+- an infinity (or NaN) in the empty shard's answer says that this array may hold one ("no neighbour found" is at
+  distance infinity);
 - text has a kind but no fixed width.
 """
 
@@ -86,9 +88,7 @@ def contract(answer: Tree, max_weight: float = float("inf")) -> TreeSpec:
     -------
     TreeSpec
     """
-    leaves = {
-        name: Leaf(_kind(a), tuple(n if n else -1 for n in a.shape), finite(a)) for name, a in answer.items()
-    }
+    leaves = {name: Leaf(_kind(a), tuple(n if n else -1 for n in a.shape), finite(a)) for name, a in answer.items()}
     return TreeSpec(leaves, max_weight)
 
 

@@ -1,7 +1,7 @@
 """How rows look to the next step: label codes, a fitted scaler, a fold.
 
-A view is a `Spec` that travels with a task. The node looks it up here, applies it to its rows and keeps the result as long as it is used;
-it can be rebuilt at will.
+A view is a `Spec` that travels with a task. The node looks it up here, applies it to its rows and keeps the result as
+long as it is used; it can be rebuilt at will.
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from atoll.blas import one_thread
 from atoll.combine import Combine, Part, close, combines, push
@@ -25,6 +28,7 @@ __all__ = ["LATE", "Block", "Bound", "Gate", "allow", "assemble", "block", "exec
 
 Gate = Callable[[Exchange, Shard], None]
 LATE = "late"
+_NO_SLOTS: dict[str, Tree] = {}
 
 
 def allow(x: Exchange, shard: Shard) -> None:
@@ -45,8 +49,9 @@ class Bound:
         self.operation: Operation = operations[x.op]
         self.combine: Combine = combines[x.combine.name](**x.combine.settings)
         self.transform: Transform | None = build(x.transform) if x.transform else None
-        self.see = viewer(x.view)
+        self.see = viewer(x.view) if x.view else None
         self._weighed = "weight" in x.expects.leaves
+        self.nbytes = _fixed_size(x.expects)
 
     @cached_property
     def plan(self) -> Plan:
@@ -55,19 +60,19 @@ class Bound:
 
     def answer(self, position: int, shard: Shard, memory: Memory, gate: Gate, values: bool) -> Tree:
         """The contribution of one position, as it leaves the node; see `execute`."""
-        x, operation = self.x, self.operation
+        x, operation, transform = self.x, self.operation, self.transform
         gate(x, shard)
-        node, base = x.cohort[position], x.base[position]
-        slots = memory.read(node, base) if operation.remembers else {}
+        node = x.cohort[position]
+        slots = memory.read(node, x.base[position]) if operation.remembers else _NO_SLOTS
         ctx = Ctx(node, x.number, x.step, x.seed, x.settings, slots, x.cohort)
         payload = x.payload if position not in x.each else {**x.payload, **x.each[position]}
-        tree, keep = operation.fn(self.see(shard), payload, ctx)
-        if self.transform is not None:
-            tree, kept = self.transform.encode(tree, ctx)
+        tree, keep = operation.fn(shard if self.see is None else self.see(shard), payload, ctx)
+        if transform is not None:
+            tree, kept = transform.encode(tree, ctx)
             keep = {**keep, "transform": kept} if kept else keep
         check(tree, x.expects, values=values or self._weighed)
         if operation.remembers or keep:
-            memory.write(node, x.number, base, keep)
+            memory.write(node, x.number, x.base[position], keep)
         return tree
 
 
@@ -123,10 +128,18 @@ def promise(x: Exchange, empty: Shard, max_weight: float) -> TreeSpec:
         bound = Bound(x)
         ctx = Ctx(-1, x.number, x.step, x.seed, x.settings, {}, x.cohort)
         payload = {**x.payload, **next(iter(x.each.values()))} if x.each else x.payload
-        tree = bound.operation.fn(bound.see(empty), payload, ctx).tree
+        tree = bound.operation.fn(bound.see(empty) if bound.see else empty, payload, ctx).tree
         if bound.transform is not None:
             tree, _ = bound.transform.encode(tree, ctx)
         return contract(tree, max_weight)
+
+
+def _fixed_size(expects: TreeSpec) -> int:
+    """Bytes of every contribution, where the contract leaves no length open; otherwise 0."""
+    leaves = expects.leaves.values()
+    if any(leaf.dtype == "U" or -1 in leaf.shape for leaf in leaves):
+        return 0
+    return sum(np.dtype(leaf.dtype).itemsize * math.prod(leaf.shape) for leaf in leaves)
 
 
 class Block(NamedTuple):
@@ -215,7 +228,7 @@ def _answers(
         except Exception as error:
             refused[position] = _reason(error)
             continue
-        sizes[position] = nbytes(tree)
+        sizes[position] = bound.nbytes or nbytes(tree)
         part = (position, position + 1, tree if expand is None else expand(tree))
         if star:
             push(add, parts, part)

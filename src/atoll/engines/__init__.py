@@ -1,7 +1,7 @@
 """Where nodes run.
 
-Live engines belong to the process: they start at first use, are shared by all federations that name them alike, and end with the process.
-Others plug in through the entry-point group ``atoll.engines``.
+Live engines belong to the process: they start at first use, are shared by all federations that name them alike, and end
+with the process. Others plug in through the entry-point group ``atoll.engines``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from atoll.engines import inprocess, processes
 from atoll.engines.base import Done, Engine, Pending, engines
 from atoll.engines.inprocess import InProcess
 from atoll.engines.processes import Processes
@@ -45,10 +45,10 @@ def live(name: str, n_workers: int | None = None) -> Engine:
         return engine
 
 
-def _plugged_in(name: str):  # type: ignore[no-untyped-def]
+def _plugged_in(name: str) -> Callable[[int | None], Engine]:
     for entry in entry_points(group="atoll.engines"):
         if entry.name == name:
-            return entry.load()
+            return engines.add(name, entry.load())
     return engines[name]
 
 

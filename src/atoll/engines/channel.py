@@ -1,7 +1,8 @@
 """Between a driver and its local workers: small frames over a socket pair, large blobs through anonymous shared memory.
 
-A frame is a list of blobs. A small blob travels in the socket; a large one is written once into an anonymous memory file whose descriptor is
-passed along, and the other side maps it. Nothing has a name, so whatever dies, the kernel frees it.
+A frame is a list of blobs. A small blob travels in the socket; a large one is written once into an anonymous memory
+file whose descriptor is passed along, and the other side maps it. Nothing has a name, so whatever dies, the kernel
+frees it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Nodes in worker processes of this machine: started once, reused, replaced when they die.
 
-Workers are started with ``python -m`` over a socket pair, so a script needs no main guard. Shards and large payloads lie in anonymous shared
-memory, written once for all workers. What nodes remember is kept here as well as in the worker, so a dead worker costs a redo and nothing
-else. Inside another process's worker (joblib, multiprocessing) this engine is the in-process one: the bits are the same.
+Workers are started with ``python -m`` over a socket pair, so a script needs no main guard. Shards and large payloads
+lie in anonymous shared memory, written once for all workers. What nodes remember is kept here as well as in the worker,
+so a dead worker costs a redo and nothing else. Inside another process's worker (joblib, multiprocessing) this engine is
+the in-process one: the bits are the same.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import sklearn.exceptions
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
 from atoll import wire
 from atoll.engines.base import Engine, Pending, engines
@@ -76,7 +76,7 @@ class _Worker:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         environment.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-        command = [sys.executable, "-m", "atoll.engines.serve", str(theirs.fileno())]
+        command = [sys.executable, "-m", "atoll.engines", str(theirs.fileno())]
         self.process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
@@ -263,7 +263,9 @@ class Processes:
         fate = worker.fate()
         lost = [f for f in worker.busy.values() if not f.dropped]
         waiting = list(worker.queue)
-        nodes = sorted({self._attached[f.key].names[f.x.cohort[p]] for f in lost for p in f.positions if f.key in self._attached})
+        nodes = sorted(
+            {self._attached[f.key].names[f.x.cohort[p]] for f in lost for p in f.positions if f.key in self._attached}
+        )
         again = f"; redone: {', '.join(nodes[:8])}{' …' if len(nodes) > 8 else ''}" if nodes else ""
         self._notes.append(f"worker {worker.index} (pid {worker.process.pid}) {fate} and was replaced{again}")
         fresh = self._workers[worker.index] = self._hire(worker.index)
@@ -286,8 +288,7 @@ class Processes:
 _DEAD = "its worker process died: it "
 _CATEGORIES: dict[str, type[Warning]] = {
     c.__name__: c
-    for c in (UserWarning, RuntimeWarning, FutureWarning, DeprecationWarning, SyntaxWarning)
-    + tuple(getattr(sklearn.exceptions, n) for n in ("DataConversionWarning", "ConvergenceWarning"))
+    for c in (UserWarning, RuntimeWarning, FutureWarning, SyntaxWarning, DataConversionWarning, ConvergenceWarning)
 }
 
 
@@ -322,7 +323,9 @@ class _InFlight:
             why = next(iter(dead.values()))
             where = f"round {self._x.number} ({self._x.op}), positions {sorted(dead)}"
             hint = "out of memory? use fewer workers, or smaller batches; see the kernel's log"
-            raise WorkerDied(explain(f"a worker died {_TRIES} times over the same nodes", got=why, where=where, hint=hint))
+            raise WorkerDied(
+                explain(f"a worker died {_TRIES} times over the same nodes", got=why, where=where, hint=hint)
+            )
 
 
 _SLICE = 0.05

@@ -1,4 +1,4 @@
-"""A local worker process: ``python -m atoll.engines.serve FD``, started by the engine ``processes`` and by nobody else.
+"""A local worker process: ``python -m atoll.engines FD``, started by the engine ``processes`` and by nobody else.
 
 It holds shards in shared memory, answers exchanges for many nodes, joins siblings, and ends when the driver does.
 """
@@ -161,7 +161,3 @@ def main() -> None:
         while inbox.feed(sock):
             while (frame := inbox.pop()) is not None:
                 worker.handle(frame)
-
-
-if __name__ == "__main__":
-    main()

@@ -81,7 +81,7 @@ class Methods:
 
     @available_if(_has("kneighbors"))
     def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
-        """Distances and global row ids of the nearest rows, each of shape (m, n_neighbors), ordered by (distance, id)."""
+        """Distances and global row ids of the nearest rows, each (m, n_neighbors), ordered by (distance, id)."""
         return self._ask("kneighbors", X, n_neighbors, return_distance)
 
     @available_if(_has("kneighbors_graph"))

@@ -7,7 +7,6 @@ import warnings
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_regressor
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import get_tags
@@ -21,13 +20,13 @@ from atoll.federation import Federation
 from atoll.messages import Rule
 from atoll.recipes import Recipe, find
 from atoll.run import Run
-from atoll.shards import as_target
+from atoll.shards import as_target, is_sparse
 from atoll.trees import Array
 
 __all__ = ["Distributed", "Federated"]
 
 
-class _OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class _OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
     """What both trust models share: validation, fitting by rounds, and handing calls on."""
 
     estimator: Any
@@ -108,7 +107,7 @@ class _OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):  # type: ignore[mi
     def _with_rows(self) -> Any:
         raise NotAvailable(
             explain(
-                f"a fitted {type(self.estimator).__name__} consists of its training rows, and those stay on their nodes",
+                f"a fitted {type(self.estimator).__name__} consists of its rows, and those stay on their nodes",
                 hint="predict with this object: it asks the nodes",
             )
         )
@@ -125,7 +124,7 @@ class _OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):  # type: ignore[mi
         }
         if not (tags.target_tags.required or is_classifier(self.estimator) or is_regressor(self.estimator)):
             return validate_data(self, X, **checks), None
-        if y is not None and not sp.issparse(y):
+        if y is not None and not is_sparse(y):
             as_target(y)
         several = bool(tags.target_tags.multi_output)
         X, y = validate_data(
@@ -134,7 +133,7 @@ class _OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):  # type: ignore[mi
         return X, self._checked_target(y, several)
 
     def _checked_target(self, y: Any, several: bool) -> Array:
-        y = y.toarray() if sp.issparse(y) else np.asarray(y)
+        y = y.toarray() if is_sparse(y) else np.asarray(y)
         if is_classifier(self.estimator):
             if several and y.ndim == 2 and y.shape[1] == 1:
                 warnings.warn(
@@ -164,8 +163,8 @@ class _OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):  # type: ignore[mi
 class Distributed(_OverNodes):
     """Fit a scikit-learn estimator over nodes that share the rows between them.
 
-    You own the rows and the machines. `fit` splits the rows over nodes that work at the same time; what they send each other is a few sums,
-    and where mathematics allows the result is that of fitting on the pooled rows.
+    You own the rows and the machines. `fit` splits the rows over nodes that work at the same time; what they send each
+    other is a few sums, and where mathematics allows the result is that of fitting on the pooled rows.
 
     Parameters
     ----------
@@ -292,8 +291,8 @@ class Distributed(_OverNodes):
 class Federated(_OverNodes):
     """Fit a scikit-learn estimator over nodes whose rows stay where they are.
 
-    Nodes answer declared questions; a server combines the answers and sends the result back. `run_` shows what left each node, in words and
-    in bytes.
+    Nodes answer declared questions; a server combines the answers and sends the result back. `run_` shows what left
+    each node, in words and in bytes.
 
     Parameters
     ----------

@@ -78,40 +78,33 @@ def pairs(queries: Array, rows: Array, query: Array, row: Array, *, angular: boo
     """
     features = queries.shape[1]
     size = int(np.clip(_WORDS // max(features, 1), 64, _PAIRS))
-    left, right = np.empty((size, features)), np.empty((size, features))
+    left, right = np.empty((size, features)), np.empty((size, features), dtype=rows.dtype)
     columns = np.empty((features, size))
     result = np.empty(len(query))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for part in chunks(len(query), size):
             n = part.stop - part.start
             np.take(queries, query[part], axis=0, out=left[:n], mode="clip")
-            right[:n] = rows[row[part]]
-            result[part] = _meet(left[:n], right[:n], columns[:, :n], angular)
+            np.take(rows, row[part], axis=0, out=right[:n], mode="clip")
+            meet = _angles if angular else _squares
+            result[part] = meet(left[:n], right[:n], columns[:, :n])
     return result
 
 
-def _meet(left: Array, right: Array, columns: Array, angular: bool) -> Array:
-    if not angular:
-        return _squared(left, right, columns)
-    right = unit(right)
-    return _cosine(_dot(left, right, columns), lambda near: 0.5 * _squared(left[near], right[near]))
+def _squares(left: Array, right: Array, columns: Array) -> Array:
+    """Squared distances of left[i] and right[i]; overwrites `left` and `columns`, for fresh memory costs more than the arithmetic."""
+    np.subtract(left, right, out=left)
+    np.multiply(left, left, out=left)
+    columns[...] = left.T
+    return _fold(columns)
 
 
-def _squared(left: Array, right: Array, columns: Array | None = None) -> Array:
-    difference = left - right
-    difference *= difference
-    return _fold(_turned(difference, columns))
-
-
-def _dot(left: Array, right: Array, columns: Array | None = None) -> Array:
-    return _fold(_turned(left * right, columns))
-
-
-def _turned(terms: Array, columns: Array | None) -> Array:
-    if columns is None:
-        return np.ascontiguousarray(terms.T)
-    columns[...] = terms.T
-    return columns
+def _angles(left: Array, right: Array, columns: Array) -> Array:
+    """Cosine distances of left[i], of length 1, and right[i]; overwrites `left` and `columns`."""
+    right = unit(np.asarray(right, dtype=np.float64))
+    np.multiply(left.T, right.T, out=columns)
+    dot = _fold(columns)
+    return _cosine(dot, lambda near: 0.5 * _squares(left[near], right[near], columns[:, : near.size]))
 
 
 def _cosine(dot: Array, half_squared: Callable[[Array], Array]) -> Array:

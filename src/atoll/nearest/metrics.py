@@ -21,25 +21,25 @@ from sklearn.neighbors import NearestNeighbors
 from atoll.errors import InvalidData, explain
 from atoll.trees import Array, Tree
 
-__all__ = ["Metric", "boolean", "choose_method", "cosine", "distances", "effective", "euclidean", "sparse_names"]
+__all__ = ["BOOLEAN", "COSINE", "EUCLIDEAN", "SPARSE", "Metric", "choose_method", "distances", "effective"]
 
-boolean = frozenset({"dice", "jaccard", "rogerstanimoto", "russellrao", "sokalsneath", "yule"})
+BOOLEAN = frozenset({"dice", "jaccard", "rogerstanimoto", "russellrao", "sokalsneath", "yule"})
 """Metrics whose data scikit-learn converts to booleans before a brute-force search."""
 
-euclidean = frozenset({"euclidean", "l2", "sqeuclidean"})
+EUCLIDEAN = frozenset({"euclidean", "l2", "sqeuclidean"})
 """Metrics that order rows like the Euclidean distance."""
 
-cosine = frozenset({"cosine"})
+COSINE = frozenset({"cosine"})
 """Metrics that order rows by the angle between query and row."""
 
-sparse_names = frozenset({"cityblock", "cosine", "euclidean", "l1", "l2", "manhattan", "precomputed"})
+SPARSE = frozenset({"cityblock", "cosine", "euclidean", "l1", "l2", "manhattan", "precomputed"})
 """Metrics that scikit-learn offers for sparse rows."""
 
 _CDIST = {
     "canberra": "canberra", "chebyshev": "chebyshev", "cityblock": "cityblock", "correlation": "correlation",
     "hamming": "hamming", "infinity": "chebyshev", "l1": "cityblock", "mahalanobis": "mahalanobis",
     "manhattan": "cityblock", "minkowski": "minkowski", "p": "minkowski", "seuclidean": "seuclidean",
-} | {name: name for name in boolean}  # fmt: skip
+} | {name: name for name in BOOLEAN}  # fmt: skip
 
 
 class Metric(NamedTuple):
@@ -171,7 +171,7 @@ def distances(metric: Metric, *, sparse: bool = False) -> Callable[[Any, Any], A
     Returns
     -------
     callable
-        Takes float64 arrays (boolean ones for a `boolean` metric), gives float64; entry (i, j) is a function of query i and row j alone.
+        Takes float64 arrays (boolean ones for a metric in `BOOLEAN`), gives float64; entry (i, j) is a function of query i and row j alone.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def _sparse(name: str) -> Callable[[Any, Any], Array]:
     if name in ("manhattan", "cityblock", "l1"):
         return manhattan_distances  # type: ignore[no-any-return]
     raise InvalidData(
-        explain(f"the metric {name!r} does not take sparse rows", expected=sorted(sparse_names), hint="densify the rows")
+        explain(f"the metric {name!r} does not take sparse rows", expected=sorted(SPARSE), hint="densify the rows")
     )
 
 

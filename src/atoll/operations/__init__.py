@@ -1,7 +1,7 @@
 """What runs on a node, by name.
 
-Each operation is a pure function of rows, message and context, says in words what it discloses, and answers a shard without rows: that
-answer is the contract that every other answer is held against.
+Each operation is a pure function of rows, message and context, says in words what it discloses, and answers a shard
+without rows: that answer is the contract that every other answer is held against.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ class Operation(NamedTuple):
     Attributes
     ----------
     fn : callable
-        ``(shard, payload, ctx) -> Reply``. It must answer a shard without rows: that answer is the contract for all others.
+        ``(shard, payload, ctx) -> Reply``. It must answer a shard without rows: that answer is the contract for all
+        others.
     discloses : str
         In plain words, what leaves the node.
     remembers : bool

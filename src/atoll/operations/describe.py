@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
 from atoll.context import Ctx
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.shards import Shard
+from atoll.shards import Shard, is_sparse
 from atoll.trees import Array, Tree
 
 __all__ = ["count_labels", "describe_rows"]
@@ -36,7 +35,7 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         "named": np.array([len(names)], dtype=np.int64),
         "names": np.asarray(names, dtype=np.str_),
         "dtype": np.array([shard.X.dtype.str]),
-        "sparse": np.array([sp.issparse(shard.X)]),
+        "sparse": np.array([is_sparse(shard.X)]),
         "target": np.array([_target_dtype(shard)]),
         "outputs": np.array([_outputs(shard.y)], dtype=np.int64),
         **_classes(shard.y if ctx.settings["classes"] else None),

@@ -1,7 +1,7 @@
 """Nearest rows, rows within a radius, and kernel densities: what the neighbours family asks of a node.
 
-A node answers with candidates (distance, global row id and, where wanted, label), never with a row. Distances are a function of query and row
-alone (`atoll.nearest`), so it does not matter which node holds which row.
+A node answers with candidates (distance, global row id and, where wanted, label), never with a row. Distances are a
+function of query and row alone (`atoll.nearest`), so it does not matter which node holds which row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from atoll.errors import InvalidData, explain
 from atoll.messages import Reply, digest
 from atoll.nearest import Index, Metric, build, densities
 from atoll.operations.base import operation
-from atoll.shards import Shard
+from atoll.shards import Shard, is_sparse
 from atoll.specs import programs
 from atoll.trees import Array, Tree
 
@@ -27,7 +27,7 @@ _METRIC = "metric."
 
 def query_payload(Q: Any) -> Tree:
     """Queries as arrays: dense of shape (m, d), or the parts of a CSR matrix."""
-    if sp.issparse(Q):
+    if is_sparse(Q):
         shape = np.asarray(Q.shape, dtype=np.int64)
         return {"Q.data": Q.data, "Q.indices": Q.indices, "Q.indptr": Q.indptr, "Q.shape": shape}
     return {"Q": np.ascontiguousarray(Q)}
@@ -44,7 +44,8 @@ def _queries(payload: Tree) -> Any:
     if "Q" in payload:
         return payload["Q"]
     parts = (payload["Q.data"], payload["Q.indices"], payload["Q.indptr"])
-    return sp.csr_matrix(parts, shape=tuple(int(n) for n in payload["Q.shape"]))
+    rows, columns = payload["Q.shape"].tolist()
+    return sp.csr_matrix(parts, shape=(rows, columns))
 
 
 def _metric(payload: Tree, settings: dict[str, Any]) -> Metric:
@@ -75,8 +76,7 @@ def _labels(shard: Shard, which: str) -> Array | None:
         return None
     if which == "code":
         return shard.columns["code"]
-    assert shard.y is not None
-    return shard.y.astype(np.float64)
+    return None if shard.y is None else shard.y.astype(np.float64)
 
 
 @operation(
@@ -86,10 +86,11 @@ def _labels(shard: Shard, which: str) -> Array | None:
 def nearest_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """The node's k nearest rows of each query, ordered by (distance, global row id).
 
-    Settings: `k`; `method`, `leaf_size`, `metric`, `metric_settings`, `function` of the search; `labels`, one of none, code, target.
+    Settings: `k`; `method`, `leaf_size`, `metric`, `metric_settings`, `function` of the search; `labels`, one of none,
+    code, target.
 
-    Answers ``distance`` and ``id`` of shape (m, k), padded with infinity and -1 where the node has fewer rows, and ``label`` of shape
-    (m, k) or (m, k, n_outputs).
+    Answers ``distance`` and ``id`` of shape (m, k), padded with infinity and -1 where the node has fewer rows, and
+    ``label`` of shape (m, k) or (m, k, n_outputs).
     """
     settings = ctx.settings
     distance, row = _index(shard, payload, settings).query(_queries(payload), settings["k"], shard.ids)

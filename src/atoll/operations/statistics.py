@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import scipy.sparse as sp
 
 from atoll.context import Ctx
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.shards import Shard
+from atoll.shards import Shard, is_sparse
 from atoll.trees import Array, Tree
 
 __all__ = ["class_moments", "count_below", "extrema", "sum_rows", "total_weight"]
@@ -42,9 +43,9 @@ def extrema(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     discloses="for each class: how many rows it has, their mean, and the spread of each column",
 )
 def class_moments(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """Per class ``n`` (C,), ``mean`` (C, d) and summed squared deviations ``m2`` (C, d), float64; wants the view `codes`.
+    """Per class ``n`` (C,), ``mean`` (C, d) and summed squared deviations ``m2`` (C, d), float64.
 
-    Settings: `n_classes`.
+    Wants the view `codes`. Settings: `n_classes`.
     """
     C, d = ctx.settings["n_classes"], shard.n_features
     n, mean, m2 = np.zeros(C), np.zeros((C, d)), np.zeros((C, d))
@@ -59,7 +60,10 @@ def class_moments(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
 
 @operation("statistics.count_below", discloses="for each class and column, how many rows lie at or below a threshold")
 def count_below(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """``count`` (q, C, d), int64: rows of class c whose column j is at most ``threshold[q, c, j]``; wants the view `codes`."""
+    """``count`` (q, C, d), int64: rows of class c whose column j is at most ``threshold[q, c, j]``.
+
+    Wants the view `codes`.
+    """
     threshold = payload["threshold"]
     count = np.zeros(threshold.shape, dtype=np.int64)
     for c in range(threshold.shape[1]):
@@ -69,5 +73,5 @@ def count_below(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     return Reply({"count": count})
 
 
-def _dense(X: Array) -> Array:
-    return np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
+def _dense(X: Any) -> Array:
+    return np.asarray(X.toarray() if is_sparse(X) else X, dtype=np.float64)

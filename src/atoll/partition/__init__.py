@@ -1,11 +1,13 @@
 """Splitting rows over nodes, and saying how uneven the result is.
 
-- `split` takes labels (or a number of rows), a number of nodes and the name of a partition, and gives row numbers per node;
+- `split` takes labels (or a number of rows), a number of nodes and the name of a partition, and gives row numbers per
+  node;
 - `by_column` does so by a column of node ids;
 - `report` counts the labels of every node and measures how far they are from the pooled ones;
 - `partitions` is the registry of names: a new partition is one function that says which node each row goes to.
 
-Sizes are exact, every node has at least `min_rows` rows, and every call ends: no partition draws again until it is lucky.
+Sizes are exact, every node has at least `min_rows` rows, and every call ends: no partition draws again until it is
+lucky.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,9 +43,9 @@ def encode(y: Any) -> Labels:
     Parameters
     ----------
     y : array-like of shape (n_rows,) or (n_rows, n_outputs), or int
-        Text, whole numbers, booleans or floats; of several outputs the first counts. Floats with more than 20 distinct values are a
-        regression target: they are put into ten bins of about equal size (deciles), but sorted by value. An int is a number
-        of rows without labels.
+        Text, whole numbers, booleans or floats; of several outputs the first counts. Floats with more than 20
+        distinct values are a regression target: they are put into ten bins of about equal size (deciles), but sorted
+        by value. An int is a number of rows without labels.
 
     Returns
     -------
@@ -59,7 +60,9 @@ def encode(y: Any) -> Labels:
         return Labels(int(y))
     if y is None:
         raise InvalidData(
-            explain("there is nothing to split", got=None, expected="labels, one per row, or the number of rows as an int")
+            explain(
+                "there is nothing to split", got=None, expected="labels, one per row, or the number of rows as an int"
+            )
         )
     values, codes = distinct(y, "label")
     column = values[codes]
@@ -155,5 +158,5 @@ def _deciles(column: Array) -> tuple[Array, tuple[str, ...]]:
         text = [f"{edge:.{digits}g}" for edge in edges]
         if len(set(text)) == len(text):
             break
-    names = [f"≤ {text[0]}", *(f"{a} to {b}" for a, b in zip(text, text[1:], strict=False)), f"> {text[-1]}"]
+    names = [f"≤ {text[0]}", *(f"{a} to {b}" for a, b in pairwise(text)), f"> {text[-1]}"]
     return codes.astype(np.int64), tuple(names[i] for i in used)

@@ -2,14 +2,17 @@
 
 A partition is drawn as a table of expected rows, node × class. Two steps make whole rows of it:
 
-1. `fit_margins` scales the table until its sums are the wanted ones: iterative proportional fitting (Deming & Stephan 1940) for a
-   bounded number of sweeps, then one step onto the transportation polytope that makes the sums exact whatever the sweeps reached
-   (Altschuler, Weed & Rigollet 2017, algorithm 2).
-2. `round_table` rounds every cell up or down and keeps all sums (controlled rounding; Cox 1987): as long as fractions remain
-   they contain a cycle, and moving along a cycle makes one of its cells whole, so it ends after at most one step per cell.
+1. `fit_margins` scales the table until its sums are the wanted ones: iterative proportional fitting (Deming & Stephan
+   1940) for a bounded number of sweeps, then one step onto the transportation polytope that makes the sums exact
+   whatever the sweeps reached (Altschuler, Weed & Rigollet 2017, algorithm 2).
+2. `round_table` rounds every cell up or down and keeps all sums (controlled rounding; Cox 1987): as long as fractions
+   remain they contain a cycle, and moving along a cycle makes one of its cells whole, so it ends after at most one
+   step per cell.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
@@ -26,8 +29,8 @@ _WHOLE = 1e-9  # a fraction nearer than this to a whole number is rounding error
 def draw_shares(concentration: Array, n_draws: int, rng: Generator) -> Array:
     """Draw from a Dirichlet distribution, for any positive concentration however extreme.
 
-    Gamma variates are kept as logarithms, with ``Gamma(a) = Gamma(a + 1) · U^(1/a)``, so that concentrations far below 1 neither
-    underflow nor divide by zero.
+    Gamma variates are kept as logarithms, with ``Gamma(a) = Gamma(a + 1) · U^(1/a)``, so that concentrations far
+    below 1 neither underflow nor divide by zero.
 
     Parameters
     ----------
@@ -90,8 +93,8 @@ def _with_floor(weights: Array, total: int, floor: int) -> Array:
 def fit_margins(seed: Array, rows: Array, columns: Array) -> Array:
     """Scale a table until its row and column sums are the wanted ones.
 
-    Where the seed cannot reach the sums (all nodes want a class that has too few rows), what is missing is filled from the other
-    classes in proportion to what is left of them.
+    Where the seed cannot reach the sums (all nodes want a class that has too few rows), what is missing is filled
+    from the other classes in proportion to what is left of them.
 
     Parameters
     ----------
@@ -147,10 +150,11 @@ def round_table(expected: Array, rng: Generator) -> Array:
 
     Notes
     -----
-    Cells that are still fractional are the edges of a forest over rows and columns. An edge that would close a cycle is balanced
-    against the cycle at once, which makes an edge of it whole. A forest cannot hold fractions when its sums are whole (a leaf
-    would be the only fraction of its row or column), so what remains at the end are rounding errors. A path of the forest
-    visits rows and columns in turn, so a step costs at most twice the smaller side of the table.
+    Cells that are still fractional are the edges of a forest over rows and columns. An edge that would close a cycle
+    is balanced against the cycle at once, which makes an edge of it whole. A forest cannot hold fractions when its
+    sums are whole (a leaf would be the only fraction of its row or column), so what remains at the end are rounding
+    errors. A path of the forest visits rows and columns in turn, so a step costs at most twice the smaller side of
+    the table.
     """
     whole = np.floor(expected + _WHOLE).astype(np.int64)
     fraction = expected - whole
@@ -166,7 +170,7 @@ def round_table(expected: Array, rng: Generator) -> Array:
 
 
 class _Forest:
-    """Fractional cells as edges between the rows and the columns of a table; every vertex knows the edge towards its root."""
+    """Fractional cells as edges between rows and columns of a table; every vertex knows the edge towards its root."""
 
     def __init__(self, n_rows: int, n_vertices: int) -> None:
         self.n_rows = n_rows
@@ -225,6 +229,6 @@ class _Forest:
     def _make_root(self, vertex: int) -> None:
         """Turn the edges between a vertex and its root round."""
         path = self._path_to_root(vertex)
-        for lower, upper in reversed(list(zip(path, path[1:], strict=False))):
+        for lower, upper in reversed(list(pairwise(path))):
             self.parent[upper], self.value[upper] = lower, self.value[lower]
         self.parent[vertex] = -1

@@ -1,7 +1,7 @@
 """The partitions by name: each says which node every row goes to.
 
-Literature uses one word for different things, so variants have names of their own: the same alpha gives different data under
-`dirichlet` (a draw per class) and `dirichlet-by-node` (a draw per node).
+Literature uses one word for different things, so variants have names of their own: the same alpha gives different
+data under `dirichlet` (a draw per class) and `dirichlet-by-node` (a draw per node).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _quantity(
     alpha: float | None = None,
     sigma: float | None = None,
 ) -> Array:
-    """Rows at random, sizes uneven: Dirichlet(alpha) shares, or log-normal ones with standard deviation sigma of the logarithm."""
+    """Rows at random, sizes uneven: Dirichlet(alpha) shares, or log-normal ones whose logarithm has deviation sigma."""
     if alpha is not None and sigma is not None:
         raise InvalidData(
             explain("partition 'quantity' takes alpha (Dirichlet sizes) or sigma (log-normal sizes), not both",
@@ -69,7 +69,7 @@ def _quantity(
 
 @partitions.register("dirichlet")
 def _dirichlet(labels: Labels, n_nodes: int, min_rows: int, rng: Generator, *, alpha: float = 0.5) -> Array:
-    """Each class is spread over the nodes by a Dirichlet(alpha) draw of its own; sizes follow (Yurochkin et al. 2019)."""
+    """Each class is spread over the nodes by its own Dirichlet(alpha) draw; sizes follow (Yurochkin et al. 2019)."""
     codes, _ = _need_labels(labels, "dirichlet")
     alpha = _positive(alpha, "alpha", "dirichlet")
     in_class = np.bincount(codes)
@@ -80,7 +80,7 @@ def _dirichlet(labels: Labels, n_nodes: int, min_rows: int, rng: Generator, *, a
 
 @partitions.register("dirichlet-by-node")
 def _dirichlet_by_node(labels: Labels, n_nodes: int, min_rows: int, rng: Generator, *, alpha: float = 0.5) -> Array:
-    """Each node draws its mix of classes from Dirichlet(alpha × pooled shares); sizes are equal (Hsu, Qi & Brown 2019)."""
+    """Each node draws its classes from Dirichlet(alpha × pooled shares); sizes are equal (Hsu, Qi & Brown 2019)."""
     codes, _ = _need_labels(labels, "dirichlet-by-node")
     alpha = _positive(alpha, "alpha", "dirichlet-by-node")
     in_class = np.bincount(codes)
@@ -91,10 +91,10 @@ def _dirichlet_by_node(labels: Labels, n_nodes: int, min_rows: int, rng: Generat
 
 @partitions.register("shards")
 def _shards(labels: Labels, n_nodes: int, min_rows: int, rng: Generator, *, per_node: int = 2) -> Array:
-    """Rows sorted by label and cut into equal pieces; each node gets `per_node` of them at random (McMahan et al. 2017).
+    """Rows sorted by label, cut into equal pieces; each node gets `per_node` of them at random (McMahan et al. 2017).
 
-    Pieces differ by at most one row. The longer ones are dealt first, so sizes differ by at most one row too. More pieces than
-    rows are as many pieces as rows.
+    Pieces differ by at most one row. The longer ones are dealt first, so sizes differ by at most one row too. More
+    pieces than rows are as many pieces as rows.
     """
     _, order = _need_labels(labels, "shards")
     per_node = min(_count(per_node, "per_node", "shards"), -(-labels.n_rows // n_nodes))
@@ -111,9 +111,9 @@ def _shards(labels: Labels, n_nodes: int, min_rows: int, rng: Generator, *, per_
 
 @partitions.register("classes")
 def _classes(labels: Labels, n_nodes: int, min_rows: int, rng: Generator, *, per_node: int = 2) -> Array:
-    """Each node holds rows of at most `per_node` classes, drawn at random; a class is shared equally by the nodes that hold it.
+    """Each node holds rows of at most `per_node` classes, drawn at random.
 
-    A class is held by nodes in proportion to its rows, so sizes come out about equal.
+    A class is held by nodes in proportion to its rows, and they share it equally, so sizes come out about equal.
     """
     codes, _ = _need_labels(labels, "classes")
     per_node = _count(per_node, "per_node", "classes")

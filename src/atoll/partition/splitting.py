@@ -43,8 +43,8 @@ def split(
     n_nodes : int or None
         Number of nodes; None where `partition` holds node ids.
     partition : str, Spec or array-like of shape (n_rows,), default="iid"
-        A name, or a name with settings: ``"dirichlet(alpha=0.3)"``, ``"shards(per_node=2)"``, and in short ``"classes=2"``
-        for the first setting. Or the node id of each row, as in `by_column`.
+        A name, or a name with settings: ``"dirichlet(alpha=0.3)"``, ``"shards(per_node=2)"``, and in short
+        ``"classes=2"`` for the first setting. Or the node id of each row, as in `by_column`.
 
         ==================== =================================================================== =======================
         name                 rows of a node                                                       settings
@@ -59,7 +59,8 @@ def split(
         `quantity`           at random, sizes by Dirichlet shares or log-normal                   `alpha=0.5` or `sigma`
         ==================== =================================================================== =======================
     random_state : int, RandomState, Generator or None, default=None
-        Seed. An int gives the same rows every time, and so does None (seed 0); a RandomState or Generator is drawn from.
+        Seed. An int gives the same rows every time, and so does None (seed 0); a RandomState or Generator is drawn
+        from.
     min_rows : int, default=1
         Every node gets at least so many rows.
     **settings
@@ -79,8 +80,8 @@ def split(
 
     Notes
     -----
-    Drawn shares are fitted to whole sizes and class counts and then rounded so that all sums hold. Nothing is drawn again
-    until it fits, so every call ends, also for a concentration of 1e-8 with as many nodes as rows.
+    Drawn shares are fitted to whole sizes and class counts and then rounded so that all sums hold. Nothing is drawn
+    again until it fits, so every call ends, also for a concentration of 1e-8 with as many nodes as rows.
 
     References
     ----------
@@ -195,7 +196,9 @@ def _literals(text: str, body: str) -> tuple[list[Any], dict[str, Any]]:
 
 def _unreadable(text: str, expected: str) -> InvalidData:
     return InvalidData(
-        explain("cannot read this partition", got=repr(text), expected=expected, hint="for instance 'dirichlet(alpha=0.3)'")
+        explain(
+            "cannot read this partition", got=repr(text), expected=expected, hint="for instance 'dirichlet(alpha=0.3)'"
+        )
     )
 
 
@@ -236,9 +239,7 @@ def _check_enough_rows(n_rows: int, n_nodes: int, min_rows: int) -> None:
         )
 
 
-def _split_by_ids(
-    y_or_n: Any, n_nodes: int | None, ids: Any, min_rows: int, settings: dict[str, Any]
-) -> list[Array]:
+def _split_by_ids(y_or_n: Any, n_nodes: int | None, ids: Any, min_rows: int, settings: dict[str, Any]) -> list[Array]:
     if settings:
         raise UnknownName(explain("a column of node ids takes no settings", got=", ".join(sorted(settings))))
     names, parts = by_column(ids)

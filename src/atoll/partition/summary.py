@@ -77,7 +77,9 @@ class PartitionReport:
         expected = (len(names), len(classes))
         if table.shape != expected:
             raise InvalidData(
-                explain("expected one count per node and class", got=f"shape {table.shape}", expected=f"shape {expected}")
+                explain(
+                    "expected one count per node and class", got=f"shape {table.shape}", expected=f"shape {expected}"
+                )
             )
         if table.size and (table.dtype.kind not in "iuf" or table.min() < 0 or (table != np.floor(table)).any()):
             raise InvalidData(explain("counts of rows are whole numbers from 0", got=f"{table.dtype} {table.tolist()}"))
@@ -92,8 +94,8 @@ class PartitionReport:
     def total_variation(self) -> Array:
         """Distance of each node's labels from the pooled ones: ndarray of shape (n_nodes,), float64.
 
-        Half the sum of absolute differences of class shares: 0 where a node has the pooled mix, near 1 where it holds a class that is
-        rare elsewhere. NaN for a node without rows.
+        Half the sum of absolute differences of class shares: 0 where a node has the pooled mix, near 1 where it holds
+        a class that is rare elsewhere. NaN for a node without rows.
         """
         with np.errstate(invalid="ignore"):
             shares = self.counts / self.rows[:, None]
@@ -102,7 +104,7 @@ class PartitionReport:
 
     @property
     def effective_classes(self) -> Array:
-        """The number of equally frequent classes that would be as diverse as each node's: ndarray of shape (n_nodes,), float64.
+        """How many equally frequent classes would be as diverse as each node's: ndarray of shape (n_nodes,), float64.
 
         The exponential of Shannon's entropy (Hill number of order 1); 0 for a node without rows.
         """
@@ -123,7 +125,8 @@ class PartitionReport:
         Returns
         -------
         dict
-            `nodes`, `classes`, `counts`, `rows`, `total_variation` (None for a node without rows), `effective_classes`, `gini`.
+            `nodes`, `classes`, `counts`, `rows`, `total_variation` (None for a node without rows),
+            `effective_classes`, `gini`.
         """
         return {
             "nodes": list(self.names),
@@ -154,7 +157,9 @@ class PartitionReport:
         table = self._table()
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
+            "  ".join(
+                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            ).rstrip()
             for row in table
         ]
         return "\n".join([self._headline(), *lines])
@@ -183,7 +188,13 @@ class PartitionReport:
         head = ["node", "rows", *map(_short, classes), "variation", "effective classes"]
         numbers = zip(self.rows, counts, self.total_variation, self.effective_classes, strict=True)
         body = [
-            [_short(name), str(n), *map(str, row), "–" if np.isnan(variation) else f"{variation:.2f}", f"{effective:.2f}"]
+            [
+                _short(name),
+                str(n),
+                *map(str, row),
+                "–" if np.isnan(variation) else f"{variation:.2f}",
+                f"{effective:.2f}",
+            ]
             for name, (n, row, variation, effective) in zip(self.names, numbers, strict=True)
         ]
         if len(body) > _MOST_NODES:
@@ -208,8 +219,8 @@ def report(y: Any, parts: Sequence[Any], names: Sequence[Any] | None = None) -> 
     Parameters
     ----------
     y : array-like of shape (n_rows,), or int
-        Labels, as in `split`: floats with more than 20 distinct values are counted in deciles. An int is a number of rows
-        without labels, counted as one class.
+        Labels, as in `split`: floats with more than 20 distinct values are counted in deciles. An int is a number of
+        rows without labels, counted as one class.
     parts : sequence of array-like of int
         Row numbers of each node.
     names : sequence of length n_nodes, optional
@@ -233,12 +244,14 @@ def report(y: Any, parts: Sequence[Any], names: Sequence[Any] | None = None) -> 
     """
     labels = encode(y)
     if names is not None and len(names) != len(parts):
-        raise InvalidData(explain("expected one name per node", got=f"{len(names)} names", expected=f"{len(parts)} nodes"))
+        raise InvalidData(
+            explain("expected one name per node", got=f"{len(names)} names", expected=f"{len(parts)} nodes")
+        )
     codes = np.zeros(labels.n_rows, dtype=np.int64) if labels.codes is None else labels.codes
     counts = np.zeros((len(parts), len(labels.names)), dtype=np.int64)
     for node, part in enumerate(parts):
         rows = np.asarray(part, dtype=np.int64)
-        if rows.size and not (0 <= rows.min() and rows.max() < labels.n_rows):
+        if rows.size and (rows.min() < 0 or rows.max() >= labels.n_rows):
             raise InvalidData(
                 explain("a node has row numbers that do not exist", got=f"{rows.min()} to {rows.max()}",
                         expected=f"0 to {labels.n_rows - 1}", where=f"node {node}")

@@ -1,7 +1,8 @@
 """Neighbours estimators that ask the nodes instead of holding rows.
 
-A nearest-neighbours model *is* its training rows, so what `fit` returns here holds none: it asks the nodes for candidates at every call. What
-is then made of the candidates (votes, weights, probabilities, graphs) is scikit-learn's own code, run over them by a stand-in (`_Answered`).
+A nearest-neighbours model *is* its training rows, so what `fit` returns here holds none: it asks the nodes for
+candidates at every call. What is then made of the candidates (votes, weights, probabilities, graphs) is scikit-learn's
+own code, run over them by a stand-in (`_Answered`).
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ STAND_INS: dict[type, type] = {base: _stand_in(base) for base in _BASES}
 class AskingNeighbors:
     """Mixed in before a scikit-learn neighbours class: its searches ask the nodes, its arithmetic stays.
 
-    Ids are global row ids; neighbours are ordered by (distance, id). Queries are sent in batches, so memory stays bounded however many there
-    are.
+    Ids are global row ids; neighbours are ordered by (distance, id). Queries are sent in batches, so memory stays
+    bounded however many there are.
     """
 
     _search: Search
@@ -188,8 +189,8 @@ class AskingNeighbors:
                 yield getattr(self._standing_in(found), method)(np.zeros((len(found.id), 1)))
         if lonely:
             raise ValueError(
-                f"No neighbors found for test samples {np.asarray(lonely)!r}, you can try using larger radius, giving a "
-                "label for outliers, or considering removing them from your dataset."
+                f"No neighbors found for test samples {np.asarray(lonely)!r}, you can try using larger radius, giving "
+                "a label for outliers, or considering removing them from your dataset."
             )
 
     def _standing_in(self, found: _Found) -> Any:
@@ -215,7 +216,8 @@ class AskingNeighbors:
         X = X if hasattr(X, "shape") else np.asarray(X)
         if X.ndim == 2 and X.shape[1] != self.n_samples_fit_:
             raise ValueError(
-                f"Precomputed metric requires shape (n_queries, n_indexed). Got {X.shape} for {self.n_samples_fit_} indexed."
+                "Precomputed metric requires shape (n_queries, n_indexed). "
+                f"Got {X.shape} for {self.n_samples_fit_} indexed."
             )
         return X
 
@@ -238,7 +240,8 @@ class AskingNeighbors:
         if k > n - is_train:
             sign = "<" if is_train else "<="
             raise ValueError(
-                f"Expected n_neighbors {sign} n_samples_fit, but n_neighbors = {k}, n_samples_fit = {n}, n_samples = {n}"
+                f"Expected n_neighbors {sign} n_samples_fit, but n_neighbors = {k}, n_samples_fit = {n}, "
+                f"n_samples = {n}"
             )
         return int(k)
 
@@ -258,8 +261,8 @@ class AskingNeighbors:
         found = _Found(got["distance"], got["id"], got.get("label"))
         if (found.id < 0).any():
             raise ValueError(
-                f"{wanted} neighbors per samples are required, but some samples have only "
-                f"{int((found.id >= 0).sum(axis=1).min())} neighbors in the rows, or the precomputed graph, of the nodes that answered."
+                f"{wanted} neighbors per samples are required, but some samples have only {_fewest(found)} neighbors "
+                "in the rows, or the precomputed graph, of the nodes that answered."
             )
         return found if own is None else _without_self(found, own)
 
@@ -282,6 +285,10 @@ class AskingNeighbors:
 
 def _slices(m: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, m)) for i in range(0, m, size)]
+
+
+def _fewest(found: _Found) -> int:
+    return int((found.id >= 0).sum(axis=1).min())
 
 
 def _without_self(found: _Found, own: Array) -> _Found:

@@ -22,8 +22,8 @@ class Recipe(NamedTuple):
     Attributes
     ----------
     fit : callable
-        ``(estimator, rounds) -> fitted``: ordinary sequential Python, deterministic given the rounds, randomness only from `rounds.rng`.
-        What it returns predicts like scikit-learn's own fitted estimator.
+        ``(estimator, rounds) -> fitted``: ordinary sequential Python, deterministic given the rounds, randomness only
+        from `rounds.rng`. What it returns predicts like scikit-learn's own fitted estimator.
     method : str
         Its name among the ways to fit this estimator.
     exact : bool
@@ -57,8 +57,8 @@ def recipe(
     Parameters
     ----------
     *types : type
-        scikit-learn estimator classes; subclasses are not meant, they may compute something else. None: a generic way, which any
-        estimator may ask for by name.
+        scikit-learn estimator classes; subclasses are not meant, they may compute something else. None: a generic way,
+        which any estimator may ask for by name.
     method : str, default="exact"
         Name of the way; the first one registered for a type is its default.
     exact, asks, per_row
@@ -126,7 +126,9 @@ def _unsupported(estimator: object) -> str:
         return explain("an estimator class was given", got=estimator.__name__, expected="an instance", hint=hint)
     name, known = type(estimator).__name__, sorted(kind.__name__ for kind in _recipes)
     parent = next((k.__name__ for k in type(estimator).__mro__[1:] if k in _recipes), None)
-    generic = "generic ways that fit any estimator: " + (", ".join(f"method={m!r}" for m in _generic) or "none installed")
+    generic = "generic ways that fit any estimator: " + (
+        ", ".join(f"method={m!r}" for m in _generic) or "none installed"
+    )
     near = get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"nearest: {', '.join(near)}; {generic}" if near else generic
     if parent is not None:

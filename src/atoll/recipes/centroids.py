@@ -21,7 +21,8 @@ __all__ = ["fit_centroids", "order_statistics"]
 def fit_centroids(estimator: NearestCentroid, rounds: Rounds) -> NearestCentroid:
     """Exact: per class a count, a mean and a spread leave a node; for medians, counts below thresholds.
 
-    Attributes are scikit-learn's; deviations as in Tibshirani et al. (2002), "Diagnosis of multiple cancer types by shrunken centroids".
+    Attributes are scikit-learn's; deviations as in Tibshirani et al. (2002), "Diagnosis of multiple cancer types by
+    shrunken centroids".
     """
     estimator._validate_params()
     schema = rounds.schema
@@ -88,7 +89,8 @@ def _shrink(estimator: NearestCentroid, moments: Tree, n: int) -> None:
 def _medians(rounds: Rounds, nk: Array, d: int) -> Array:
     n = nk.astype(np.int64)
     low, high = order_statistics(rounds, np.stack([(n - 1) // 2, n // 2]), d)
-    return (low + high) / 2
+    middle: Array = (low + high) / 2
+    return middle
 
 
 def order_statistics(rounds: Rounds, ranks: Array, d: int) -> Array:
@@ -109,13 +111,14 @@ def order_statistics(rounds: Rounds, ranks: Array, d: int) -> Array:
         After 64 rounds, whatever the data: each halves the interval of the 2**64 ordered doubles that holds the value.
     """
     shape = (*ranks.shape, d)
-    low, high = np.full(shape, _key(np.float64(-np.inf))), np.full(shape, _key(np.float64(np.inf)))
+    low, high = np.full(shape, _key(np.array(-np.inf))), np.full(shape, _key(np.array(np.inf)))
     while (low < high).any():
         middle = (low >> 1) + (high >> 1) + (low & high & 1)
         count = rounds.round("statistics.count_below", {"threshold": _value(middle)}, combine=Sum())["count"]
         enough = count > ranks[..., None]
         high, low = np.where(enough, middle, high), np.where(enough, low, middle + 1)
-    return _value(low) + 0.0
+    value: Array = _value(low) + 0.0  # not -0.0
+    return value
 
 
 _MANTISSA = np.int64(0x7FFF_FFFF_FFFF_FFFF)

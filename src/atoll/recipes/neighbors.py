@@ -34,23 +34,23 @@ __all__ = [
 ]
 
 
-class AskingKNeighborsClassifier(AskingNeighbors, neighbors.KNeighborsClassifier):  # type: ignore[misc]
+class AskingKNeighborsClassifier(AskingNeighbors, neighbors.KNeighborsClassifier):
     """A k-nearest-neighbours classifier that asks the nodes for candidates."""
 
 
-class AskingKNeighborsRegressor(AskingNeighbors, neighbors.KNeighborsRegressor):  # type: ignore[misc]
+class AskingKNeighborsRegressor(AskingNeighbors, neighbors.KNeighborsRegressor):
     """A k-nearest-neighbours regressor that asks the nodes for candidates."""
 
 
-class AskingRadiusNeighborsClassifier(AskingNeighbors, neighbors.RadiusNeighborsClassifier):  # type: ignore[misc]
+class AskingRadiusNeighborsClassifier(AskingNeighbors, neighbors.RadiusNeighborsClassifier):
     """A fixed-radius classifier that asks the nodes for candidates."""
 
 
-class AskingRadiusNeighborsRegressor(AskingNeighbors, neighbors.RadiusNeighborsRegressor):  # type: ignore[misc]
+class AskingRadiusNeighborsRegressor(AskingNeighbors, neighbors.RadiusNeighborsRegressor):
     """A fixed-radius regressor that asks the nodes for candidates."""
 
 
-class AskingNearestNeighbors(AskingNeighbors, neighbors.NearestNeighbors):  # type: ignore[misc]
+class AskingNearestNeighbors(AskingNeighbors, neighbors.NearestNeighbors):
     """A neighbour search that asks the nodes for candidates."""
 
 
@@ -67,8 +67,8 @@ _ASKING: dict[type, type] = {
 def fit_neighbors(estimator: Any, rounds: Rounds) -> Any:
     """Exact: nothing is computed before a query comes; then nodes send candidates, never rows.
 
-    scikit-learn's own `fit` is run on one made-up row per class: it checks the parameters and settles metric and classes, which depend on
-    nothing else.
+    scikit-learn's own `fit` is run on one made-up row per class: it checks the parameters and settles metric and
+    classes, which depend on nothing else.
     """
     schema = rounds.schema
     asking = _ASKING[type(estimator)](**estimator.get_params(deep=False))
@@ -141,7 +141,7 @@ def _most_frequent(rounds: Rounds, schema: Schema) -> list[Any]:
     return [c[counts[f"count.{i}"].argmax()] for i, c in enumerate(schema.classes)]
 
 
-class AskingKernelDensity(neighbors.KernelDensity):  # type: ignore[misc]
+class AskingKernelDensity(neighbors.KernelDensity):
     """A kernel density that asks the nodes for sums of kernels."""
 
     _search: Search
@@ -164,10 +164,14 @@ class AskingKernelDensity(neighbors.KernelDensity):  # type: ignore[misc]
         """
         if self._search.own is None:
             hint = "use Distributed where the rows are yours"
-            raise NotAvailable(explain("sample() draws from the training rows, and those stay on their nodes", hint=hint))
+            raise NotAvailable(
+                explain("sample() draws from the training rows, and those stay on their nodes", hint=hint)
+            )
         whole = self._search.own()
         ordinary = neighbors.KernelDensity(**self.get_params(deep=False))
-        drawn: Array = ordinary.fit(whole.X, sample_weight=whole.columns.get("sample_weight")).sample(n_samples, random_state)
+        drawn: Array = ordinary.fit(whole.X, sample_weight=whole.columns.get("sample_weight")).sample(
+            n_samples, random_state
+        )
         return drawn
 
     def _density(self, X: Array) -> Array:

@@ -136,7 +136,8 @@ def heatmap(
     Parameters
     ----------
     matrix : array-like of shape (n_rows, n_columns)
-        Numbers; NaN is a cell without one. The depth of a colour goes with the square root of the size, so that small numbers are seen.
+        Numbers; NaN is a cell without one. The depth of a colour goes with the square root of the size, so that small
+        numbers are seen.
     row_labels : sequence of length n_rows
         On the left.
     column_labels : sequence of length n_columns
@@ -217,7 +218,9 @@ def sparkline(values: Any, *, title: str = "", width: float = 120.0, height: flo
     last = int(known[-1])
     dots = [(int(run[0]), 1.0) for run in runs if len(run) == 1 and run[0] != last] + [(last, 2.5)]
     body = [line if any("L" in p for p in paths) else ""]
-    body += [f'<circle cx="{coordinate(x(i))}" cy="{coordinate(y(heights[i]))}" r="{r:g}" {paint(0)}/>' for i, r in dots]
+    body += [
+        f'<circle cx="{coordinate(x(i))}" cy="{coordinate(y(heights[i]))}" r="{r:g}" {paint(0)}/>' for i, r in dots
+    ]
     said = f"{len(known)} values from {exact(heights[known[0]])} to {exact(heights[last])}, "
     said += f"lowest {exact(low)}, highest {exact(high)}."
     return marks.document(width, height, title or said, said, uid, body, fixed=True)
@@ -257,7 +260,7 @@ class _Axis(NamedTuple):
 
 
 def _slots(labels: Sequence[str], left: float, right: float) -> _Axis:
-    """Slots for labels: straight where there is room or labels are short, otherwise slanted; thinned out as far as needed."""
+    """Slots for labels: straight where there is room or labels are short, else slanted; thinned out as far as needed."""
     shown = [marks.short(label, _LETTERS) for label in labels]
     longest = max([text_width(label, SMALL) for label in shown], default=0.0)
     straight = _Axis(left, right, shown, False, 1, 22.0)
@@ -324,7 +327,12 @@ def _cells(
             white = ' style="fill:#fff"' if depth > 0.72 and not second else ""
             middle = (x + axis.slot / 2, y + side_y / 2 + size * 0.36)
             yield text(
-                *middle, number(value), size, "middle", opacity=1 if depth else 0.45, extra=white + ' pointer-events="none"'
+                *middle,
+                number(value),
+                size,
+                "middle",
+                opacity=1 if depth else 0.45,
+                extra=white + ' pointer-events="none"',
             )
 
 

@@ -141,7 +141,7 @@ def rect(x: float, y: float, width: float, height: float, tip: str = "") -> str:
 
 
 def paint(k: int, uid: str = "") -> str:
-    """The fill of a series: a colour that the page may replace or, given the id of a picture with a legend, a pattern of it."""
+    """The fill of a series: a colour that the page may replace or, inside a picture with a legend, a pattern of it."""
     if k >= len(PALETTE) and uid:
         return f'fill="url(#{uid}-{k})"'
     colour = PALETTE[k % len(PALETTE)]
@@ -192,9 +192,10 @@ def _pattern(k: int, uid: str) -> str:
         if turn % 2
         else f'<circle cx="{side / 2:g}" cy="{side / 2:g}" r="{side / 4:g}" fill="#fff"/>'
     )
+    size = f'width="{side}" height="{side}"'
     return (
-        f'<pattern id="{uid}-{k}" width="{side}" height="{side}" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-        f'<g {paint(k % len(PALETTE))}><rect width="{side}" height="{side}"/></g><g opacity=".7">{mark}</g></pattern>'
+        f'<pattern id="{uid}-{k}" {size} patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+        f'<g {paint(k % len(PALETTE))}><rect {size}/></g><g opacity=".7">{mark}</g></pattern>'
     )
 
 

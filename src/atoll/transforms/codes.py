@@ -26,12 +26,14 @@ def fixed_point(bits: int = 24) -> Transform:
     Parameters
     ----------
     bits : int, default=24
-        Binary places kept after the point, 0 to 52. The rounding error of a node is at most ``2**-(bits + 1)`` per number.
+        Binary places kept after the point, 0 to 52. The rounding error of a node is at most ``2**-(bits + 1)`` per
+        number.
 
     Returns
     -------
     Transform
-        For sums only. On a node, a number of magnitude above ``2**(50 - bits)`` raises `InvalidData`: 8,192 such numbers still fit a sum.
+        For sums only. On a node, a number of magnitude above ``2**(50 - bits)`` raises `InvalidData`: 8,192 such
+        numbers still fit a sum.
     """
     if not isinstance(bits, int) or not 0 <= bits <= 52:
         raise InvalidData(explain("fixed point keeps 0 to 52 binary places", got=bits))

@@ -1,0 +1,11 @@
+"""Rows to begin with: scikit-learn's bundled data sets by name, and tables of the user's own.
+
+Nothing here uses the network.
+"""
+
+from __future__ import annotations
+
+from atoll.datasets.bundled import Dataset, datasets, load
+from atoll.datasets.tables import read_table
+
+__all__ = ["Dataset", "datasets", "load", "read_table"]

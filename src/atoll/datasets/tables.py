@@ -1,0 +1,89 @@
+"""Tables of the user's own, from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from atoll.datasets.bundled import Dataset
+from atoll.datasets.columns import Table
+from atoll.datasets.delimited import read_delimited
+from atoll.datasets.parquet import read_parquet
+from atoll.datasets.wanted import Wanted
+from atoll.errors import InvalidData, closest, explain
+
+__all__ = ["read_table"]
+
+_READERS: dict[str, Callable[[Path, Wanted], Table]] = {
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
+    ".txt": read_delimited,
+    ".parquet": read_parquet,
+}
+
+
+def read_table(
+    path: str | Path,
+    target: str,
+    *,
+    columns: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+    node: str | None = None,
+) -> Dataset:
+    """Read a table of numbers with one target column from a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A `.csv`, `.tsv` or `.txt` file with a header (UTF-8; separated by comma, semicolon, tab or bar, whichever the
+        header has most of), or a `.parquet` file.
+    target : str
+        The column to predict: text, or numbers. Whole numbers are classes (int64), numbers with a fraction a quantity
+        (float64).
+    columns : sequence of str, optional
+        The features; all other columns by default. Columns that are not named are not read.
+    drop : sequence of str, default=()
+        Columns to leave out.
+    node : str, optional
+        A column of node ids, which is no feature.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    InvalidData
+        For a file that is missing, empty or ragged, columns that are missing or named twice, and features or targets
+        that are missing, infinite or not numbers; with the column, the first line and what to do about it.
+    MissingExtra
+        For a Parquet file without pyarrow.
+    """
+    file = Path(path)
+    if not file.is_file():
+        hint = "this is a folder" if file.is_dir() else _near(file)
+        raise InvalidData(explain("there is no such file", got=str(path), hint=hint))
+    if file.suffix.lower() not in _READERS:
+        raise InvalidData(
+            explain("cannot read this kind of file", got=file.name, expected=", ".join(_READERS), hint="save it as CSV")
+        )
+    wanted = Wanted(target, node, None if columns is None else _names(columns), _names(drop))
+    features, (y, target_names, task), ids = _READERS[file.suffix.lower()](file, wanted)
+    names = tuple(column.name for column in features)
+    X = np.empty((len(y), len(features)))
+    for j, column in enumerate(features):
+        X[:, j] = column.give()
+    return Dataset(file.stem, X, y, names, target_names, task, str(file), ids)
+
+
+def _names(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _near(file: Path) -> str:
+    if not file.parent.is_dir():
+        return f"there is no folder {str(file.parent)!r} either"
+    return closest(file.name, [other.name for other in islice(file.parent.iterdir(), 1000) if other.suffix in _READERS])
