@@ -222,7 +222,7 @@ def target_of(numbers: Array, name: str) -> Target:
 
 
 def node_column(values: Sequence[str], lines: Sequence[int], name: str, where: str, unit: str) -> Array:
-    """Node ids out of text: int64 where all are whole numbers without leading zeros, to sort by value; otherwise text."""
+    """Node ids out of text: int64 where all are whole numbers without leading zeros, to sort by value; else text."""
     text = _labels(values, lines, name, where, unit)
     whole = all(v.isdecimal() and v.isascii() and len(v) <= 18 and v == str(int(v)) for v in set(text.tolist()))
     return text.astype(np.int64) if whole else text

@@ -65,6 +65,7 @@ class _Flight:
     worker: int
     positions: list[int]
     ends: float | None
+    remembers: bool
     tries: int = 1
     answer: Block | None = None
     dropped: bool = False
@@ -151,6 +152,7 @@ class Processes:
 
     def submit(self, key: str, x: Exchange) -> Pending:
         """Send each worker its share of the cohort."""
+        remembers = operations[x.op].remembers or bool(x.transform)
         with self._lock:
             self._start()
             attached, question, start = self._attached[key], share(x), time.monotonic()
@@ -160,7 +162,7 @@ class Processes:
                 shares.setdefault(attached.owner[node], []).append(position)
             ends = None if deadline is None else start + deadline
             flights = [
-                _Flight(next(self._tickets), key, x, question, worker, positions, ends)
+                _Flight(next(self._tickets), key, x, question, worker, positions, ends, remembers)
                 for worker, positions in shares.items()
             ]
             for flight in flights:
@@ -221,7 +223,7 @@ class Processes:
 
     def _unknown(self, worker: _Worker, flight: _Flight) -> State | None:
         """What the nodes of a flight remember and its worker does not know."""
-        if not operations[flight.x.op].remembers and not flight.x.transform:
+        if not flight.remembers:
             return None
         memory = self._attached[flight.key].memory
         versions = {flight.x.cohort[p]: flight.x.base[p] for p in flight.positions if flight.x.base[p] >= 0}

@@ -1,16 +1,27 @@
-"""Which classes a model may be of: those that scikit-learn makes public, found by their public names."""
+"""Which classes a model may be of: those that scikit-learn makes public, and a few that these are made of."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any
+from collections.abc import Iterable
+from functools import cache
 
 from sklearn.base import BaseEstimator
 
 from atoll.errors import WireError, closest, explain
 
-__all__ = ["MODULES", "check_attribute", "check_parameters", "find_class", "parameter_names", "public_name"]
+__all__ = [
+    "INNER",
+    "MODULES",
+    "check_attribute",
+    "check_parameters",
+    "class_name",
+    "find_class",
+    "parameter_names",
+]
+
+_KERNELS = "sklearn.gaussian_process.kernels"
 
 MODULES = frozenset(
     "sklearn." + name
@@ -23,13 +34,20 @@ MODULES = frozenset(
         "preprocessing", "random_projection", "semi_supervised", "svm", "tree",
     )
 )  # fmt: skip
-"""The public modules of scikit-learn that define estimators, and the one that defines kernels."""
+"""The public modules of scikit-learn that define estimators or kernels."""
 
-_KERNELS = "sklearn.gaussian_process.kernels"
+INNER = frozenset({
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.multiclass._ConstantPredictor",
+})  # fmt: skip
+"""Private classes that fitted public estimators hold."""
 
 
-def public_name(kind: type) -> str | None:
-    """The name under which scikit-learn publishes a class.
+def class_name(kind: type) -> str | None:
+    """The name under which a model of this class travels.
 
     Parameters
     ----------
@@ -39,31 +57,26 @@ def public_name(kind: type) -> str | None:
     Returns
     -------
     str or None
-        Such as ``sklearn.linear_model.Ridge``; None if it is no public estimator or kernel of scikit-learn.
+        The public name, such as ``sklearn.linear_model.Ridge``, or one of `INNER`; None for any other class.
     """
-    parts = kind.__module__.split(".")
-    private = next((i for i, part in enumerate(parts) if part.startswith("_")), len(parts))
-    module = ".".join(parts[:private])
+    full = f"{kind.__module__}.{kind.__qualname__}"
+    if full in INNER:
+        return full
+    module = kind.__module__.partition("._")[0]
     if module not in MODULES or kind.__name__.startswith("_"):
         return None
-    published = importlib.import_module(module)
-    if getattr(published, kind.__name__, None) is not kind or not _is_model(kind, module):
-        return None
-    return f"{module}.{kind.__name__}"
-
-
-def _is_model(kind: type, module: str) -> bool:
-    base: type = importlib.import_module(_KERNELS).Kernel if module == _KERNELS else BaseEstimator
-    return issubclass(kind, base) and not inspect.isabstract(kind)
+    base = importlib.import_module(_KERNELS).Kernel if module == _KERNELS else BaseEstimator
+    published = getattr(importlib.import_module(module), kind.__name__, None) is kind
+    return f"{module}.{kind.__name__}" if published and issubclass(kind, base) else None
 
 
 def find_class(name: str) -> type:
-    """The class that scikit-learn publishes under a name; no other module than `MODULES` is ever looked into.
+    """The class whose `class_name` this is; nothing is looked up outside `MODULES` and `INNER`.
 
     Parameters
     ----------
     name : str
-        As `public_name` gives it.
+        From a message.
 
     Returns
     -------
@@ -72,44 +85,45 @@ def find_class(name: str) -> type:
     Raises
     ------
     WireError
-        If there is no such public estimator.
+        If there is no such class.
     """
     module, _, short = name.rpartition(".")
-    kind = getattr(importlib.import_module(module), short, None) if module in MODULES else None
-    if not isinstance(kind, type) or public_name(kind) != name:
-        hint = "a model may be of a public class of scikit-learn only"
+    kind = getattr(importlib.import_module(module), short, None) if module in MODULES or name in INNER else None
+    if not isinstance(kind, type) or class_name(kind) != name or inspect.isabstract(kind):
+        hint = "a model may only be of a public class of scikit-learn"
         raise WireError(explain("a model is of a class that is not accepted", got=name, hint=hint))
     return kind
 
 
-def parameter_names(kind: type) -> list[str]:
+@cache
+def parameter_names(kind: type) -> tuple[str, ...]:
     """Names of the parameters of a class, in the order of its constructor."""
-    return list(inspect.signature(kind).parameters)
+    return () if kind.__init__ is object.__init__ else tuple(inspect.signature(kind).parameters)  # type: ignore[misc]
 
 
-def check_parameters(kind: type, names: Any) -> None:
+def check_parameters(kind: type, names: Iterable[str]) -> None:
     """Refuse parameters that a class does not have.
 
     Raises
     ------
     WireError
-        Naming the first and the nearest that exist.
+        Naming the first such parameter and the nearest that exist.
     """
     known = parameter_names(kind)
     for name in names:
         if name not in known:
-            raise WireError(explain(f"{kind.__name__} has no parameter {name!r}", hint=closest(str(name), known)))
+            raise WireError(explain(f"{kind.__name__} has no parameter {name!r}", hint=closest(name, known)))
 
 
 def check_attribute(kind: type, name: str) -> None:
-    """Refuse an attribute that would stand in for anything that the class defines, or for a parameter.
+    """Refuse a fitted attribute that would hide what the class defines, or be a parameter.
 
     Raises
     ------
     WireError
         Naming the attribute.
     """
-    fine = isinstance(name, str) and name.isidentifier() and not name.startswith("__")
-    if not fine or hasattr(kind, name) or name in parameter_names(kind):
-        what = f"a fitted {kind.__name__} cannot have this attribute"
-        raise WireError(explain(what, got=name, expected="a name that its class does not define"))
+    plain = name.isidentifier() and not name.startswith("__")
+    if not plain or hasattr(kind, name) or name in parameter_names(kind):
+        expected = "a name that the class does not use otherwise"
+        raise WireError(explain(f"a fitted {kind.__name__} cannot have this attribute", got=name, expected=expected))

@@ -5,22 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import sklearn
 from numpy.random import Generator, RandomState
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from atoll import wire
-from atoll.errors import WireError, explain
-from atoll.models.classes import check_attribute, check_parameters, find_class, public_name
+from atoll.errors import WireError, closest, explain
+from atoll.models.classes import INNER, check_attribute, check_parameters, class_name, find_class, parameter_names
 from atoll.models.hooks import find_hook
 from atoll.models.values import KINDS, PLAIN, is_array
 
 __all__ = ["Model", "decode", "encode", "from_bytes", "to_bytes"]
-
-Estimator = Any
 
 
 class Model(NamedTuple):
@@ -44,7 +43,7 @@ class Model(NamedTuple):
     fitted: dict[str, Any]
 
 
-def encode(estimator: Estimator) -> Model:
+def encode(estimator: Any) -> Model:
     """Write an estimator, fitted or not, as data.
 
     Parameters
@@ -72,11 +71,14 @@ def encode(estimator: Estimator) -> Model:
     >>> models.decode(model).predict([[2.0]])
     array([5.])
     """
-    name, params, fitted = _take_apart(estimator, type(estimator).__name__)
+    try:
+        name, params, fitted = _take_apart(estimator, type(estimator).__name__)
+    except RecursionError:
+        raise WireError(explain(f"a {type(estimator).__name__} holds itself, or too much within itself")) from None
     return Model(name, sklearn.__version__, params, fitted)
 
 
-def decode(model: Model, *, allow: Collection[type] | None = None) -> Estimator:
+def decode(model: Model, *, allow: Collection[type] | None = None) -> Any:
     """Build the estimator that a message describes.
 
     Parameters
@@ -109,38 +111,38 @@ def decode(model: Model, *, allow: Collection[type] | None = None) -> Estimator:
     except WireError:
         raise
     except Exception as error:  # attributes of the wrong kind reach the constructors and checks of other libraries
-        raise WireError(explain(f"this is not a {model.name}", got=f"{type(error).__name__}: {error}")) from error
+        hint = None if model.version == sklearn.__version__ else f"scikit-learn {model.version} wrote it"
+        got = f"{type(error).__name__}: {error}"
+        raise WireError(explain(f"this is not a {model.name}", got=got, hint=hint)) from error
 
 
-def to_bytes(estimator: Estimator) -> bytes:
+def to_bytes(estimator: Any) -> bytes:
     """Write an estimator as bytes; see `encode`."""
     return wire.encode(encode(estimator))
 
 
 def from_bytes(
     data: wire.Buffer, *, allow: Collection[type] | None = None, limits: wire.Limits = wire.DEFAULT_LIMITS
-) -> Estimator:
+) -> Any:
     """Read an estimator from bytes; see `decode` and `atoll.wire.decode`."""
     return decode(wire.decode(data, Model, limits), allow=allow)
 
 
-def _take_apart(estimator: Estimator, where: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    kind = type(estimator)
-    name = public_name(kind)
+def _take_apart(estimator: Any, where: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    kind: type = type(estimator)
+    name = class_name(kind)
     if name is None:
-        hint = "only public estimators of scikit-learn travel"
-        raise WireError(explain(f"{where} cannot be written as data", got=f"{kind.__module__}.{kind.__name__}", hint=hint))
-    params = estimator.get_params(deep=False)
+        _refuse(estimator, where, "only public estimators of scikit-learn travel")
+    if "best_estimator_" in vars(estimator):
+        _refuse(estimator, where, "write its best_estimator_ instead")
+    params = {key: getattr(estimator, key) for key in parameter_names(kind)}
     state = {key: value for key, value in vars(estimator).items() if key not in params}
     fitted = find_hook(kind).dump(estimator, state)
     for key, value in params.items():
         if isinstance(value, RandomState | Generator):
             _refuse(value, f"{where}.{key}", "give a seed or None instead")
-    return (
-        name,
-        {key: _write(value, f"{where}.{key}") for key, value in params.items()},
-        {key: _write(value, f"{where}.{key}") for key, value in fitted.items()},
-    )
+    written = [{key: _write(value, f"{where}.{key}") for key, value in part.items()} for part in (params, fitted)]
+    return name, written[0], written[1]
 
 
 def _write(value: Any, where: str) -> Any:
@@ -148,22 +150,25 @@ def _write(value: Any, where: str) -> Any:
         return value
     if type(value) is list:
         return [_write(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    deeper = partial(_write, where=where)
     for name, kind in KINDS.items():
         if kind.holds(value):
-            return {name: kind.write(value, deeper)}
+            return {name: kind.write(value, partial(_write, where=where))}
     if is_array(value):
-        return np.ascontiguousarray(value) if value.ndim else np.array(value)
-    if hasattr(value, "get_params") and not isinstance(value, type):
+        return np.asarray(value, order="C")
+    if isinstance(value, BaseEstimator) or class_name(type(value)):
         return {"model": list(_take_apart(value, where))}
     _refuse(value, where)
 
 
-def _refuse(value: Any, where: str, hint: str | None = None) -> None:
-    if hint is None:
-        hint = "functions are code, which does not travel" if callable(value) else None
-    kind = getattr(value, "__qualname__", None) if callable(value) else None
-    got = f"the function {kind}" if kind else f"an object of type {type(value).__module__}.{type(value).__qualname__}"
+def _refuse(value: Any, where: str, hint: str | None = None) -> NoReturn:
+    kind = type(value)
+    code = getattr(value, "__qualname__", getattr(value, "__name__", None))
+    if code is not None:
+        got, hint = f"the code of {code}", hint or "code does not travel; only data do"
+    elif isinstance(value, np.ndarray):
+        got = f"an array of dtype {value.dtype}"
+    else:
+        got = f"an object of class {kind.__module__}.{kind.__qualname__}"
     raise WireError(explain(f"{where} cannot be written as data", got=got, hint=hint))
 
 
@@ -173,9 +178,9 @@ class _Builder:
     def __init__(self, allow: Collection[type] | None) -> None:
         self.allow = allow
 
-    def build(self, name: str, params: dict[str, Any], fitted: dict[str, Any]) -> Estimator:
+    def build(self, name: str, params: dict[str, Any], fitted: dict[str, Any]) -> Any:
         kind = find_class(name)
-        if self.allow is not None and kind not in self.allow:
+        if self.allow is not None and kind not in self.allow and name not in INNER:
             expected = ", ".join(sorted(one.__name__ for one in self.allow))
             raise WireError(explain("a model is of a class that was not expected", got=name, expected=expected))
         check_parameters(kind, params)
@@ -192,7 +197,13 @@ class _Builder:
             return [self.read(item) for item in data]
         if type(data) is np.ndarray:
             return np.array(data)
-        (name, inside), *more = data.items()
-        if more or name not in (*KINDS, "model"):
-            raise WireError(explain("a model holds a value of no known kind", got=sorted(map(str, data))))
-        return self.build(*inside) if name == "model" else KINDS[name].read(inside, self.read)
+        if type(data) is not dict or len(data) != 1:
+            raise WireError(explain("a model holds a value of no kind", got=type(data).__name__))
+        [(name, inside)] = data.items()
+        if name == "model":
+            return self.build(*inside)
+        if name not in KINDS:
+            raise WireError(
+                explain("a model holds a value of an unknown kind", got=name, hint=closest(str(name), KINDS))
+            )
+        return KINDS[name].read(inside, self.read)

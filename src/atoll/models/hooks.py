@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.interpolate import BSpline
 
 from atoll.errors import WireError, explain
 
 __all__ = ["Hook", "find_hook"]
 
-State = dict[str, Any]
+_State = dict[str, Any]
 
 
 class Hook(NamedTuple):
@@ -34,8 +34,8 @@ class Hook(NamedTuple):
         the attributes are not what `dump` writes.
     """
 
-    dump: Callable[[Any, State], State]
-    load: Callable[[Any, State], None]
+    dump: Callable[[Any, _State], _State]
+    load: Callable[[Any, _State], None]
 
 
 def find_hook(kind: type) -> Hook:
@@ -44,11 +44,11 @@ def find_hook(kind: type) -> Hook:
     return next((_HOOKS[name] for name in names if name in _HOOKS), _PLAIN)
 
 
-def _set(estimator: Any, state: State) -> None:
+def _set(estimator: Any, state: _State) -> None:
     vars(estimator).update(state)
 
 
-def _same(_: Any, state: State) -> State:
+def _same(_: Any, state: _State) -> _State:
     return state
 
 
@@ -58,11 +58,11 @@ _PLAIN = Hook(_same, _set)
 def _rebuilt(name: str, build: Callable[[Any], Any]) -> Hook:
     """One attribute follows from the others and is built again, if it was there."""
 
-    def dump(_: Any, state: State) -> State:
+    def dump(_: Any, state: _State) -> _State:
         return {key: True if key == name else value for key, value in state.items()}
 
-    def load(estimator: Any, state: State) -> None:
-        _set(estimator, {key: value for key, value in state.items() if key != name})
+    def load(estimator: Any, state: _State) -> None:
+        _set(estimator, state)
         if name in state:
             vars(estimator)[name] = build(estimator)
 
@@ -74,19 +74,15 @@ def _interpolation(estimator: Any) -> Any:
     return estimator.f_
 
 
+_ROWS = ("_fit_X", "_y", "classes_")
 _KEPT = ("feature_names_in_", "_sklearn_output_config")
 
 
-def _dump_neighbors(estimator: Any, state: State) -> State:
+def _dump_neighbors(estimator: Any, state: _State) -> _State:
     """The training rows; everything else follows from them by fitting again, which is deterministic."""
     if "_fit_X" not in state:
         return state
-    data = {"_fit_X": state["_fit_X"]} | {name: state[name] for name in _KEPT if name in state}
-    if "classes_" in state:
-        data |= {"_y": _labels(state["classes_"], state["_y"])}
-    elif "_y" in state:
-        data |= {"_y": state["_y"]}
-    return data
+    return {name: state[name] for name in (*_ROWS, *_KEPT) if name in state}
 
 
 def _labels(classes: Any, codes: Any) -> Any:
@@ -95,72 +91,83 @@ def _labels(classes: Any, codes: Any) -> Any:
     return classes[codes]
 
 
-def _load_neighbors(estimator: Any, state: State) -> None:
+def _load_neighbors(estimator: Any, state: _State) -> None:
+    """Fit again, for indices into rows and classes are trusted by compiled code."""
+    if unknown := state.keys() - set(_KEPT) - set(_ROWS if "_fit_X" in state else ()):
+        raise WireError(explain("these attributes follow from the training rows", got=sorted(unknown)))
     if "_fit_X" in state:
-        rows = state.pop("_fit_X")
-        estimator.fit(rows, *([state.pop("_y")] if "_y" in state else []))
-        if unknown := state.keys() - set(_KEPT):
-            raise WireError(explain("these attributes follow from the training rows", got=sorted(unknown)))
-    _set(estimator, state)
+        y = _labels(state["classes_"], state["_y"]) if "classes_" in state else state.get("_y")
+        _fit(estimator, state["_fit_X"], *(() if y is None else (y,)))
+    _set(estimator, {name: state[name] for name in _KEPT if name in state})
 
 
-def _dump_density(_: Any, state: State) -> State:
+def _fit(estimator: Any, *rows: Any, **weights: Any) -> None:
+    """Fit without the warnings that the first fit gave already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(*rows, **weights)
+
+
+def _dump_density(_: Any, state: _State) -> _State:
     if "tree_" not in state:
         return state
     tree = state["tree_"]
     weights = None if tree.sample_weight is None else np.array(tree.sample_weight)
-    return {key: value for key, value in state.items() if key != "tree_"} | {"rows": np.array(tree.data), "weights": weights}
+    kept = {name: state[name] for name in _KEPT if name in state}
+    return {"rows": np.array(tree.data), "weights": weights} | kept
 
 
-def _load_density(estimator: Any, state: State) -> None:
+def _load_density(estimator: Any, state: _State) -> None:
     if "rows" in state:
-        estimator.fit(state.pop("rows"), sample_weight=state.pop("weights"))
+        _fit(estimator, state.pop("rows"), sample_weight=state.pop("weights"))
     _set(estimator, state)
 
 
-def _dump_splines(_: Any, state: State) -> State:
+def _dump_splines(_: Any, state: _State) -> _State:
     splines = [(spline.t, spline.c, spline.k, spline.extrapolate) for spline in state.get("bsplines_", [])]
     return state | {"bsplines_": splines} if splines else state
 
 
-def _load_splines(estimator: Any, state: State) -> None:
+def _load_splines(estimator: Any, state: _State) -> None:
     if "bsplines_" in state:
         state["bsplines_"] = [BSpline(t, c, k, extrapolate) for t, c, k, extrapolate in state["bsplines_"]]
     _set(estimator, state)
 
 
-def _dump_network(_: Any, state: State) -> State:
+def _dump_network(_: Any, state: _State) -> _State:
     if "_optimizer" not in state:
         return state
     return state | {"_optimizer": dict(vars(state["_optimizer"]))}
 
 
-def _load_network(estimator: Any, state: State) -> None:
+def _load_network(estimator: Any, state: _State) -> None:
     """Give the optimizer its moments back, so that `partial_fit` goes on as if it had not stopped."""
-    memory = state.pop("_optimizer", None)
     _set(estimator, state)
-    if memory is not None:
+    if "_optimizer" in state:
+        memory = state["_optimizer"]
         module = importlib.import_module("sklearn.neural_network._stochastic_optimizers")
         kind = {"adam": module.AdamOptimizer, "sgd": module.SGDOptimizer}[estimator.solver]
         optimizer = kind(estimator.coefs_ + estimator.intercepts_)
         if memory.keys() != vars(optimizer).keys():
-            raise WireError(explain("an optimizer has other state", got=sorted(memory), expected=sorted(vars(optimizer))))
+            raise WireError(
+                explain("an optimizer has other state", got=sorted(memory), expected=sorted(vars(optimizer)))
+            )
         _set(optimizer, memory)
         estimator._optimizer = optimizer
 
 
-def _load_clusters(estimator: Any, state: State) -> None:
+def _load_clusters(estimator: Any, state: _State) -> None:
     """Sizes that the compiled k-means loops trust; threads are those of this machine."""
     if "cluster_centers_" in state:
         shape = state["cluster_centers_"].shape
-        _demand("cluster_centers_", shape, (shape[0], state["n_features_in_"]))
+        _demand("cluster_centers_", shape, (max(shape[0], 1), state["n_features_in_"]))
         if "_counts" in state:
             _demand("_counts", state["_counts"].shape, shape[:1])
         state["_n_threads"] = max(1, min(state["_n_threads"], os.cpu_count() or 1))
     _set(estimator, state)
 
 
-def _load_vectors(estimator: Any, state: State) -> None:
+def _load_vectors(estimator: Any, state: _State) -> None:
     """Sizes that libsvm trusts (see CVE-2020-28975)."""
     _set(estimator, state)
     if "support_" not in state:
@@ -176,14 +183,14 @@ def _load_vectors(estimator: Any, state: State) -> None:
     _demand("_intercept_", state["_intercept_"].shape, (pairs,))
     for name in ("_probA", "_probB"):
         _demand(name, len(state[name]) in (0, pairs), True)
-    if estimator.kernel == "precomputed":
+    if estimator.kernel == "precomputed" and not state["_sparse"]:
         rows = state["shape_fit_"][0]
         _demand("shape_fit_", rows, state["n_features_in_"])
         _demand("support_", bool(np.all((state["support_"] >= 0) & (state["support_"] < rows))), True)
     else:
         _demand("support_vectors_", vectors.shape, (n, state["n_features_in_"]))
     if state["_sparse"]:
-        _demand("_dual_coef_", (sp.issparse(vectors), sp.issparse(coef), coef.nnz), (True, True, (k - 1) * n))
+        _demand("_dual_coef_", (vectors.format, coef.format, coef.nnz), ("csr", "csr", (k - 1) * n))
 
 
 def _demand(name: str, got: object, expected: object) -> None:

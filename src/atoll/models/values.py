@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,7 +54,7 @@ def _travels(dtype: np.dtype[Any]) -> bool:
 
 
 def _is_objects(value: object) -> bool:
-    return type(value) is np.ndarray and value.dtype == object
+    return type(value) is np.ndarray and value.dtype.kind == "O"
 
 
 def _write_objects(value: Array, deeper: Deeper) -> list[Any]:
@@ -116,19 +117,22 @@ _TYPES = {kind.__name__: kind for kind in (bool, int, float, str, object)} | {
 }  # fmt: skip
 
 
-def _type_name(value: object) -> str | None:
+def _type_name(value: Any) -> str | None:
     return next((name for name, kind in _TYPES.items() if kind is value), None)
 
 
-def _read_dtype(data: Any, _: Deeper) -> np.dtype[Any]:
-    dtype = np.dtype(str(data))
-    if not (_travels(dtype) or dtype == object):
-        raise WireError(explain("this dtype is not used by models", got=dtype))
-    return dtype
+def _write_dtype(value: Any, _: Deeper) -> Any:
+    return value.str
+
+
+def _read_dtype(data: Any, _: Deeper) -> Any:
+    if not re.fullmatch(r"[<>|][biufcUO]\d{0,8}", data):
+        raise WireError(explain("this is not the name of a dtype", got=data))
+    return np.dtype(data)
 
 
 def _write_random_state(value: RandomState, _: Deeper) -> list[Any]:
-    _, key, *rest = value.get_state(legacy=True)
+    _name, key, *rest = value.get_state(legacy=True)
     return [key, *rest]
 
 
@@ -176,8 +180,8 @@ KINDS: dict[str, Kind] = {
     ),
     "sparse": Kind(lambda value: _SPARSE.get(type(value).__name__) is type(value), _write_sparse, _read_sparse),
     "dtype": Kind(
-        lambda value: isinstance(value, np.dtype) and (_travels(value) or value == object),
-        lambda value, _: value.str,
+        lambda value: isinstance(value, np.dtype) and (_travels(value) or value.kind == "O"),
+        _write_dtype,
         _read_dtype,
     ),
     "type": Kind(

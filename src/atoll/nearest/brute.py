@@ -111,7 +111,9 @@ class Screened:
         return m <= _FEW or 4 * k > self.n_rows or m * self.n_rows * self.features <= 2**21
 
     def _by_blocks(self, queries: Any, into: Nearest | Within) -> None:
-        _blocks(queries, self.n_rows, lambda q, start, stop: self._finish(self.space.block(q, start, stop)), into, 64, 512)
+        _blocks(
+            queries, self.n_rows, lambda q, start, stop: self._finish(self.space.block(q, start, stop)), into, 64, 512
+        )
 
     def _finish(self, distance: Array) -> Array:
         return distance if self.squared or self.space.angular else np.sqrt(distance, out=distance)

@@ -197,9 +197,7 @@ def _sparse_meet(left: Any, right: Any, angular: bool) -> Array:
         return _sparse_squared(left, right)
     right = sparse_unit(right)
     product = left.multiply(right).tocsr()
-    return _cosine(
-        _ragged(product.data, product.indptr), lambda near: 0.5 * _sparse_squared(left[near], right[near])
-    )
+    return _cosine(_ragged(product.data, product.indptr), lambda near: 0.5 * _sparse_squared(left[near], right[near]))
 
 
 def _sparse_squared(left: Any, right: Any) -> Array:

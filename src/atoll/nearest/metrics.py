@@ -38,7 +38,7 @@ SPARSE = frozenset({"cityblock", "cosine", "euclidean", "l1", "l2", "manhattan",
 _CDIST = {
     "canberra": "canberra", "chebyshev": "chebyshev", "cityblock": "cityblock", "correlation": "correlation",
     "hamming": "hamming", "infinity": "chebyshev", "l1": "cityblock", "mahalanobis": "mahalanobis",
-    "manhattan": "cityblock", "minkowski": "minkowski", "p": "minkowski", "seuclidean": "seuclidean",
+    "manhattan": "cityblock", "minkowski": "minkowski", "p": "minkowski",
 } | {name: name for name in BOOLEAN}  # fmt: skip
 
 
@@ -96,7 +96,9 @@ def effective(
     if metric == "minkowski":
         power = params.pop("p", p)
         power = 2 if power is None else power
-        metric = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}.get(power, metric) if "w" not in params else metric
+        metric = (
+            {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}.get(power, metric) if "w" not in params else metric
+        )
         params |= {"p": power} if metric == "minkowski" else {}
     arrays = {name: np.asarray(value) for name, value in params.items() if isinstance(value, (np.ndarray, list, tuple))}
     settings = {name: value for name, value in params.items() if name not in arrays}

@@ -90,6 +90,7 @@ class _Found:
         self.reach[live] = self.space.reach(self.batch, self.best[:, -1])[live]
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
 def candidates(space: Space, batch: Batch, k: int, dtype: Any, most: int) -> Candidates:
     """Find the pairs that hold every query's k nearest rows.
 
@@ -111,13 +112,11 @@ def candidates(space: Space, batch: Batch, k: int, dtype: Any, most: int) -> Can
     Candidates
     """
     found = _Found(space, batch, k, most)
-    patience = 0
-    for start, stop, scores, error in space.sweep(batch, dtype):
+    for pieces, (start, stop, scores, error) in enumerate(space.sweep(batch, dtype), 1):
         query, row, score = _below(scores, found.reach + error, k, partial(_tighter, space, batch, error))
         inside = (row < stop - start) & ~found.heavy[query]
         found.add(query[inside], row[inside] + start, score[inside].astype(np.float64), error)
-        patience += 1
-        if found.waiting > len(error) * 4 or patience.bit_count() == 1:
+        if found.waiting > len(error) * 4 or pieces.bit_count() == 1:
             found.settle()
         if found.heavy.all():
             break

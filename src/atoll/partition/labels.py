@@ -124,6 +124,8 @@ def distinct(column: Any, what: str) -> tuple[Array, Array]:
 
 def _first_column(column: Any, what: str) -> Array:
     array = np.asarray(column)
+    if isinstance(column, list | tuple) and array.dtype.kind in "SU" and array.ndim == 1:
+        array = np.array(column, dtype=object)  # numpy would have made text of numbers among text
     if array.ndim == 0 or (array.ndim > 1 and 0 in array.shape[1:]):
         raise InvalidData(explain(f"expected one {what} per row", got=f"an array of shape {array.shape}"))
     array = array.reshape(len(array), -1)[:, 0] if array.ndim > 1 else array

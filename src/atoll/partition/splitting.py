@@ -185,7 +185,7 @@ def _literals(text: str, body: str) -> tuple[list[Any], dict[str, Any]]:
     """The values in the brackets of a partition: numbers and text only, nothing is evaluated."""
     try:
         call = ast.parse(f"_({body})", mode="eval").body
-        if not isinstance(call, ast.Call):
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
             raise ValueError
         values = [ast.literal_eval(value) for value in call.args]
         settings = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}

@@ -260,17 +260,17 @@ class _Axis(NamedTuple):
 
 
 def _slots(labels: Sequence[str], left: float, right: float) -> _Axis:
-    """Slots for labels: straight where there is room or labels are short, else slanted; thinned out as far as needed."""
+    """Slots for labels: straight where there is room or labels are short, else slanted; thinned out as needed."""
     shown = [marks.short(label, _LETTERS) for label in labels]
     longest = max([text_width(label, SMALL) for label in shown], default=0.0)
     straight = _Axis(left, right, shown, False, 1, 22.0)
-    if longest + 6 <= straight.slot:
+    if not labels or longest + 6 <= straight.slot:
         return straight
     if longest <= 28:
         thinned = straight._replace(left=left + longest / 2, right=right - longest / 2)
         return thinned._replace(every=int(marks.nice_step(max((longest + 6) / thinned.slot, 1.0))))
     reach = longest * _SLANT
-    slanted = straight._replace(left=max(left, reach), slanted=True, height=reach + 20)
+    slanted = straight._replace(left=max(left, reach), right=right - 6, slanted=True, height=reach + 20)
     return slanted._replace(every=math.ceil(SMALL * LINE / _SLANT / slanted.slot))
 
 

@@ -72,7 +72,7 @@ def document(
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" role="img" style="{size}" '
         f'aria-labelledby="{uid}-t {uid}-d" fill="currentColor" font-family="{_FAMILY}">'
-        f'<title id="{uid}-t">{clean(title)}</title><desc id="{uid}-d">{clean(description)}</desc>{"".join(body)}</svg>'
+        f'<title id="{uid}-t">{clean(title or description)}</title><desc id="{uid}-d">{clean(description)}</desc>{"".join(body)}</svg>'
     )
 
 

@@ -1,0 +1,327 @@
+"""The options of every command in one table, and the parser that is made from it.
+
+The same table reads the command line and the experiment file, so both know the same names and refuse the same values.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from atoll.errors import closest
+
+__all__ = ["COMMANDS", "COMMON", "DEMO", "DOCTOR", "RUN", "Command", "Option", "Parser", "overview", "parser"]
+
+
+class Option(NamedTuple):
+    """One option.
+
+    Attributes
+    ----------
+    name : str
+        As it is written after two dashes, and in an experiment file.
+    kind : callable or None
+        Reads a text, or raises argparse.ArgumentTypeError; None: a switch.
+    metavar : str
+        Stands for the value in the help.
+    help : str
+        What it does, and what it is by default.
+    default : object
+        Its value where nobody gives one.
+    several : bool
+        Whether it takes several values.
+    """
+
+    name: str
+    kind: Callable[[str], Any] | None
+    metavar: str
+    help: str
+    default: Any = None
+    several: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name as a Python identifier."""
+        return self.name.replace("-", "_")
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes
+    ----------
+    name : str
+        As it is written after ``atoll``.
+    summary : str
+        One line.
+    example : str
+        A command line to begin with.
+    groups : mapping of str to tuple of Option
+        Its options by heading.
+    positional : str
+        Name of its one positional argument, or empty.
+    closing : str
+        What stands at the end of its help.
+    """
+
+    name: str
+    summary: str
+    example: str
+    groups: Mapping[str, tuple[Option, ...]]
+    positional: str = ""
+    closing: str = ""
+
+    @property
+    def options(self) -> list[Option]:
+        """All its options."""
+        return [option for group in self.groups.values() for option in group]
+
+
+def _refuse(expected: str, text: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+
+def _text(text: str) -> str:
+    return text or _refuse("something", text)
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        expected = f"a whole number of at least {least}"
+        try:
+            number = int(text)
+        except ValueError:
+            _refuse(expected, text)
+        return number if number >= least else _refuse(expected, text)
+
+    return read
+
+
+def _between(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            _refuse(expected, text)
+        return number if fits(number) else _refuse(expected, text)
+
+    return read
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise argparse.ArgumentTypeError(f"expected {' or '.join(words)}, got {text!r}; {closest(text, words)}")
+        return text
+
+    return read
+
+
+_SEED = 42  # as in the example of the README
+
+
+def _report(command: str) -> Option:
+    name = f"atoll-{command}.html"
+    return Option("report", _text, "PATH", f"HTML report to write, or none (default {name} here)", name)
+
+
+_NODES = (
+    Option("engine", _text, "NAME", "where nodes run: inprocess or processes (default inprocess)", "inprocess"),
+    Option("workers", _whole(1), "N", "worker processes of the engine processes (default one per core)"),
+)
+_DRAWN = Option("seed", _whole(0), "N", f"seed of everything drawn at random (default {_SEED})", _SEED)
+
+COMMON = (
+    Option("json", None, "", "print data as JSON and nothing else; messages go to the standard error stream"),
+    Option("debug", None, "", "show the traceback of an error"),
+)
+
+DEMO = Command(
+    "demo",
+    "k nearest neighbours on a bundled data set: pooled, distributed and federated, as one table",
+    "atoll demo --data digits --partition 'dirichlet(alpha=0.3)'",
+    {
+        "options": (
+            Option("data", _text, "NAME", "iris, digits, wine or breast_cancer (default iris)", "iris"),
+            Option("nodes", _whole(1), "N", "nodes of both trust models (default 4 distributed, 5 federated)"),
+            Option(
+                "partition",
+                _text,
+                "P",
+                "how rows come to the federated nodes: iid, label, classes=2, dirichlet(alpha=0.5), dirichlet-by-node, "
+                "shards, quantity (default label: sorted by label)",
+                "label",
+            ),
+            *_NODES,
+            _DRAWN,
+            _report("demo"),
+        )
+    },
+)
+
+RUN = Command(
+    "run",
+    "train and evaluate on a file of your own, over nodes and pooled, as one table",
+    "atoll run iris.csv --target species --estimator neighbors.KNeighborsClassifier --set n_neighbors=3 --nodes 4",
+    {
+        "rows": (
+            Option("target", _text, "COLUMN", "column to predict; estimators that predict nothing have none"),
+            Option("drop", _text, "COLUMN", "columns to leave out", (), several=True),
+            Option(
+                "test-size",
+                _between("a share between 0 and 1", lambda x: 0 < x < 1),
+                "SHARE",
+                "share of the rows held out to evaluate on (default 0.2)",
+                0.2,
+            ),
+            _DRAWN,
+        ),
+        "estimator": (
+            Option("estimator", _text, "NAME", "scikit-learn estimator, as in neighbors.KNeighborsClassifier"),
+            Option("set", _text, "NAME=VALUE", "parameters of the estimator", (), several=True),
+            Option("method", _text, "NAME", "way to fit it, where there is a choice (default the exact one)"),
+        ),
+        "nodes": (
+            Option("nodes", _whole(1), "N", "number of nodes (default 4)"),
+            Option(
+                "trust",
+                _one_of("distributed", "federated"),
+                "MODEL",
+                "distributed: rows and machines are yours; federated: every node owns its rows (default distributed, "
+                "with --node-column federated)",
+            ),
+            Option("partition", _text, "P", "how rows come to the nodes, as in atoll demo (default iid)"),
+            Option("node-column", _text, "COLUMN", "column that says which node each row belongs to"),
+            *_NODES,
+            Option("topology", _text, "PLAN", "star, tree or tree(fan_out=3) (default star)", "star"),
+            Option(
+                "deadline",
+                _between("seconds above 0", lambda x: 0 < x < float("inf")),
+                "SECONDS",
+                "a round ends after so long (default never)",
+            ),
+            Option(
+                "quorum",
+                _between("a share above 0 and up to 1", lambda x: 0 < x <= 1),
+                "SHARE",
+                "share of the nodes that must answer a round in time (default 1: all)",
+                1.0,
+            ),
+            Option("journal", _text, "DIR", "folder that keeps answered rounds: the same command goes on from there"),
+        ),
+        "output": (
+            _report("run"),
+            Option("predictions", _text, "OUT.csv", "table of the answers to the held-out rows to write"),
+            Option("quiet", None, "", "no line per round"),
+        ),
+    },
+    "FILE",
+    "FILE is a .csv, .tsv, .txt or .parquet table with a header, or an experiment.toml with the same settings:\n"
+    "its keys are FILE's own key, file, and the names of the options; [set] holds the parameters. What is given\n"
+    "on the command line wins. A value of --set is a number, true, false, none, text, or any other TOML value.",
+)
+
+DOCTOR = Command(
+    "doctor",
+    "is everything here that Atoll needs? Each finding comes with a way to mend it",
+    "atoll doctor --json",
+    {},
+)
+
+COMMANDS = {command.name: command for command in (DEMO, RUN, DOCTOR)}
+
+_CODES = "Exit status: 0 well, 1 the run failed, 2 bad usage or bad input, 130 interrupted."
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads one command's arguments; its help begins with an example, its errors end with a hint.
+
+    Parameters
+    ----------
+    command : Command
+        What it reads.
+    """
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+        given = f" {command.positional}" if command.positional else ""
+        super().__init__(
+            f"atoll {command.name}",
+            usage=f"atoll {command.name}{given} [options]",
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            epilog="\n\n".join(filter(None, (command.closing, _CODES))),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if command.positional:
+            self.add_argument(command.positional, nargs="?", default=None, help="table, or experiment.toml")
+        for heading, options in [*command.groups.items(), ("everywhere", COMMON)]:
+            group = self.add_argument_group(heading)
+            for option in options:
+                _add(group, option)
+
+    def format_help(self) -> str:
+        """The help, after an example."""
+        return f"Example:\n  {self._command.example}\n\n{super().format_help()}"
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where the help is; exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n  next:     {self.prog} --help\n")
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Read the arguments; an unknown option is answered with the nearest one."""
+        found, extra = self.parse_known_args(words)
+        if extra:
+            name = extra[0].partition("=")[0]
+            if not name.startswith("--"):
+                self.error(f"unexpected argument {extra[0]!r}")
+            known = [f"--{option.name}" for option in (*self._command.options, *COMMON)]
+            self.error(f"unknown option {name!r}; {closest(name, [*known, '--help'])}")
+        if self._command.positional and found.FILE is None:
+            self.error("FILE is missing; it comes first, before the options")
+        return found
+
+
+def _add(group: argparse._ArgumentGroup, option: Option) -> None:
+    flag = f"--{option.name}"
+    if option.kind is None:
+        group.add_argument(flag, action="store_true", help=option.help)
+    elif option.several:
+        group.add_argument(
+            flag, type=option.kind, nargs="+", action="extend", metavar=option.metavar, default=None, help=option.help
+        )
+    else:
+        group.add_argument(flag, type=option.kind, metavar=option.metavar, default=None, help=option.help)
+
+
+def parser(name: str) -> Parser:
+    """The parser of a command."""
+    return Parser(COMMANDS[name])
+
+
+def overview() -> str:
+    """The help of ``atoll`` itself."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Example:",
+            "  atoll demo",
+            "",
+            "usage: atoll COMMAND [options]",
+            "",
+            "Train one scikit-learn estimator over many nodes: distributed over machines of yours, or",
+            "federated over data that stay where they are.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options:",
+            f"  {'--help':<{width + 3}}show this, or with a command its own help",
+            f"  {'--version':<{width + 3}}show the version",
+            "",
+            _CODES,
+            "",
+        ]
+    )

@@ -1,0 +1,110 @@
+"""Search with faiss: candidates from its flat index in float32, distances pair by pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from atoll.errors import InvalidData, MissingExtra, explain
+from atoll.nearest import metrics
+from atoll.nearest.brute import Screened
+from atoll.nearest.collect import Nearest, Neighbors
+from atoll.nearest.exact import chunks
+from atoll.nearest.metrics import Metric
+from atoll.nearest.scores import Dense
+from atoll.trees import Array
+
+__all__ = ["Flat"]
+
+_EXTRA = 8
+_U32 = 2.0**-24
+
+
+class Flat(Screened):
+    """A flat faiss index over rows shifted and scaled as scores are; anything but a k-nearest search goes the way of `Screened`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        The rows; faiss keeps a copy in float32.
+    metric : Metric
+        Of the Euclidean family.
+
+    Raises
+    ------
+    MissingExtra
+        If faiss is not installed.
+    InvalidData
+        If the rows are sparse or the metric is another one.
+    """
+
+    def __init__(self, X: Any, metric: Metric) -> None:
+        if issparse(X) or metric.name not in metrics.EUCLIDEAN:
+            raise InvalidData(
+                explain("faiss searches dense rows by Euclidean distance", got=metric.name, hint="algorithm='brute'")
+            )
+        super().__init__(X, metric)
+        self.faiss = _faiss()
+        self.index = self.faiss.IndexFlatL2(self.features)
+        self.longest = self._add()
+
+    def _add(self) -> float:
+        """Hand the rows over; returns the length of the longest."""
+        space = self.space
+        longest = 0.0
+        for part in chunks(self.n_rows, 2**14):
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                rows = ((space.X[part] - space.centre) * space.scale).astype(np.float32)  # type: ignore[attr-defined]
+                longest = np.fmax(longest, np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max()))
+            self.index.add(np.ascontiguousarray(rows))
+        return float(longest) * (1 + 1e-6)
+
+    def _by_scores(self, queries: Any, k: int, ids: Array, ways: list[Any]) -> Neighbors:
+        m = queries.shape[0]
+        wanted = min(k + _EXTRA, self.n_rows)
+        if len(ways) < 2 or m == 0 or not self._bounded() or wanted == self.n_rows:
+            return super()._by_scores(queries, k, ids, ways)
+        near = Nearest(m, k, ids)
+        batch = self.space.batch(queries, np.float32)
+        found, row = self._search(np.ascontiguousarray(batch.right[:-1].T), wanted)
+        error = self._error(batch.norm)
+        last = self.space.reach(batch, found[:, k - 1] + error - batch.norm**2) + batch.norm**2
+        sure = np.isfinite(error) & (found[:, -1] - error > last)
+        place = np.flatnonzero(sure[:, None] & (found - error[:, None] <= last[:, None]))
+        query, row = place // wanted, row.ravel()[place]
+        near.pairs(query, row, self._finish(self.space.distance(batch, query, row)))
+        rest = np.flatnonzero(~sure)
+        if rest.size:
+            near.dist[rest], near.row[rest] = super()._by_scores(queries[rest], k, ids, ways)
+        return near.result()
+
+    def _bounded(self) -> bool:
+        return self.longest < 2.0**50
+
+    def _error(self, norm: Array) -> Array:
+        """Bound on |faiss' squared distance - exact|: norms and product of float32, in any order."""
+        reach = norm + self.longest
+        error: Array = 1.02 * _U32 * (2 * self.features + 10) * reach**2 + 1e-36 * (1 + self.features) * (1 + reach)
+        error[~(norm < 2.0**50)] = np.inf
+        return error
+
+    def _search(self, queries: Array, wanted: int) -> tuple[Array, Array]:
+        threads = self.faiss.omp_get_max_threads()
+        self.faiss.omp_set_num_threads(1)
+        try:
+            found, row = self.index.search(queries, wanted)
+        finally:
+            self.faiss.omp_set_num_threads(threads)
+        return found.astype(np.float64), row
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise MissingExtra(
+            explain("faiss is not installed", hint="pip install 'atoll[faiss]', or another algorithm")
+        ) from None
+    return faiss

@@ -1,0 +1,154 @@
+"""What the contract suites run over: data, partitions, and one example of everything that registers itself.
+
+A new combine, transform, operation or plan is found by its suite through its registry; the suite fails until an example stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+
+from atoll.combine import combines
+from atoll.operations.neighbors import metric_payload, query_payload
+from atoll.nearest import Metric
+from atoll.partition import split
+from atoll.shards import Shard
+from atoll.specs import Spec
+from atoll.trees import Tree
+from atoll.views import codes
+
+LOADERS = {
+    "iris": load_iris,
+    "digits": load_digits,
+    "wine": load_wine,
+    "breast_cancer": load_breast_cancer,
+    "diabetes": load_diabetes,
+}
+TASK = {"diabetes": "regression"}
+
+
+@cache
+def data(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """X and y of one of scikit-learn's bundled data sets."""
+    return LOADERS[name](return_X_y=True)
+
+
+PARTITIONS = ["iid", "label", "dirichlet", "one-row"]
+
+
+def parts(name: str, n_nodes: int, partition: str, seed: int = 0) -> list[np.ndarray]:
+    """Row numbers per node; `one-row` leaves a single row on the last node."""
+    y = data(name)[1]
+    if n_nodes == 1:
+        return [np.arange(len(y))]
+    if partition == "one-row":
+        rest = np.random.default_rng(seed).permutation(len(y))
+        return [*np.array_split(rest[1:], n_nodes - 1), rest[:1]]
+    return split(y, n_nodes, partition, random_state=seed)
+
+
+def shards(name: str, n_nodes: int, partition: str) -> list[Shard]:
+    """A data set as the shards of nodes."""
+    X, y = data(name)
+    return [Shard.of(f"node-{i:02d}", X[p], y[p], ids=p) for i, p in enumerate(parts(name, n_nodes, partition))]
+
+
+def numbers(rng: np.random.Generator) -> Tree:
+    """Any floats and whole numbers, for sums."""
+    return {"x": rng.normal(size=(3, 2)), "n": rng.integers(0, 9, size=2)}
+
+
+def _moments(rng: np.random.Generator) -> Tree:
+    rows = rng.normal(size=(int(rng.integers(0, 6)), 3))
+    if not len(rows):
+        return {"n": np.zeros(1), "mean": np.zeros((1, 3)), "m2": np.zeros((1, 3))}
+    mean = rows.mean(axis=0)
+    return {"n": np.array([float(len(rows))]), "mean": mean[None], "m2": np.square(rows - mean).sum(axis=0)[None]}
+
+
+def _triangle(rng: np.random.Generator) -> Tree:
+    r = np.linalg.qr(rng.normal(size=(6, 3)), mode="r")
+    return {"R": r * np.where(np.diagonal(r) < 0, -1.0, 1.0)[:, None]}
+
+
+def _candidates(rng: np.random.Generator) -> Tree:
+    """Sorted, with ties and padding; ids are drawn from so many that they do not repeat."""
+    distance = np.sort(rng.integers(0, 4, size=(5, 3)).astype(float), axis=1)
+    ids = rng.choice(10**12, size=(5, 3), replace=False)
+    order = np.lexsort((ids, distance), axis=1)
+    ids = np.take_along_axis(ids, order, axis=1)
+    distance[0, 2], ids[0, 2] = np.inf, -1
+    return {"distance": distance, "id": ids, "label": ids % 7}
+
+
+COMBINES: dict[str, tuple[dict[str, Any], Callable[[np.random.Generator], Tree]]] = {
+    "Sum": ({}, numbers),
+    "Mean": ({}, lambda rng: {"x": rng.normal(size=3), "weight": rng.integers(1, 9, size=1).astype(float)}),
+    "Moments": ({}, _moments),
+    "Triangle": ({}, _triangle),
+    "TopK": ({"k": 3}, _candidates),
+    "Union": ({}, lambda rng: {"values": np.unique(rng.integers(0, 20, size=6))}),
+    "Extrema": ({}, lambda rng: {"min": rng.normal(size=3), "max_of": rng.normal(size=3)}),
+    "Each": ({}, lambda rng: {"rows": rng.integers(0, 9, size=1), "names": rng.normal(size=int(rng.integers(0, 4)))}),
+    "LogSum": ({}, lambda rng: {"density": -1e3 * rng.random(4)}),
+}
+
+
+class Asked(NamedTuple):
+    """One way to ask an operation."""
+
+    settings: dict[str, Any]
+    payload: Tree
+    combine: str
+    view: tuple[Spec, ...] = ()
+    combine_settings: dict[str, Any] = {}
+
+
+def _search(**settings: Any) -> dict[str, Any]:
+    metric, _ = metric_payload(Metric("euclidean", {}, {}, None))
+    return {"method": "brute", "leaf_size": 30, **metric, **settings}
+
+
+def _wine(name: str) -> Tree:
+    return query_payload(data(name)[0][:7] + 0.05)
+
+
+@cache
+def asked(name: str) -> dict[str, Asked]:
+    """An example of every operation, over a data set."""
+    X, y = data(name)
+    seen = (codes([np.unique(y)]),)
+    C, d = len(np.unique(y)), X.shape[1]
+    return {
+        "null.ping": Asked({}, {}, "Sum"),
+        "describe.schema": Asked({"classes": True}, {}, "Each"),
+        "describe.labels": Asked({"n_classes": [C]}, {}, "Sum", seen),
+        "statistics.sums": Asked({}, {}, "Mean"),
+        "statistics.weight": Asked({}, {}, "Sum"),
+        "statistics.extrema": Asked({}, {}, "Extrema"),
+        "statistics.class_moments": Asked({"n_classes": C}, {}, "Moments", seen),
+        "statistics.count_below": Asked({}, {"threshold": np.full((1, C, d), float(np.median(X)))}, "Sum", seen),
+        "neighbors.nearest": Asked(_search(k=3, labels="code"), _wine(name), "TopK", seen, {"k": 3}),
+        "neighbors.within": Asked(_search(radius=60.0, labels="target"), _wine(name), "Each"),
+        "neighbors.density": Asked(
+            _search(bandwidth=9.0, kernel="gaussian", algorithm="kd_tree", atol=0.0, rtol=0.0, breadth_first=True),
+            _wine(name),
+            "LogSum",
+        ),
+    }
+
+
+def combine(name: str, **settings: Any) -> Any:
+    """A combine by name."""
+    return combines[name](**settings)
+
+
+def same_bits(a: Tree, b: Tree) -> bool:
+    """Whether two trees hold the same names, dtypes, shapes and bits."""
+    return a.keys() == b.keys() and all(
+        a[n].dtype == b[n].dtype and a[n].shape == b[n].shape and a[n].tobytes() == b[n].tobytes() for n in a
+    )

@@ -1,0 +1,80 @@
+"""Every plan: each node sends once, everything arrives, and part of it can be carried out anywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import combine, same_bits
+
+from atoll.combine import close
+from atoll.errors import InvalidData
+from atoll.topology import HUB, Routed, plans, route
+
+SETTINGS = {"star": [{}], "tree": [{}, {"fan_out": 2}, {"fan_out": 3}, {"fan_out": 4}]}
+CASES = [(name, settings) for name in plans for settings in SETTINGS[name]]
+
+
+def test_every_plan_has_settings_to_try():
+    assert set(SETTINGS) == set(plans)
+
+
+@pytest.fixture(params=CASES, ids=lambda c: f"{c[0]}{c[1]}")
+def make(request):
+    name, settings = request.param
+    return lambda n: plans[name](n, **settings)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 20])
+def test_a_reduce_plan_sends_each_position_once_and_ends_at_its_root(make, n):
+    plan = make(n)
+    if plan.kind != "reduce":
+        pytest.skip("a mix has no root")
+    assert sorted(m.src for m in plan.moves) == list(range(n))
+    assert list(plan.moves) == sorted(plan.moves)
+    assert plan.root == HUB
+    sent = {m.src: m.phase for m in plan.moves}
+    for move in plan.moves:
+        assert move.dst == HUB or sent[move.dst] > move.phase, "a node passes on only after it has received"
+
+
+def leaves(n):
+    rng = np.random.default_rng(n)
+    return {i: [(i, i + 1, {"x": rng.normal(size=4)})] for i in range(n)}
+
+
+@pytest.mark.parametrize("n", [2, 7, 20])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_parts_carried_out_in_different_places_give_the_same(make, n, workers):
+    plan, add = make(n), combine("Sum").add
+    whole = route(plan, add, Routed(leaves(n), {}, frozenset()))
+    held, links, done = {}, {}, set()
+    for here in np.array_split(np.arange(n), workers):
+        mine = {int(i): leaves(n)[int(i)] for i in here}
+        part = route(plan, add, Routed(mine, {}, frozenset()), here={int(i) for i in here})
+        for at, parts in part.held.items():
+            held.setdefault(at, []).extend(parts)
+        links.update(part.links)
+        done |= part.done
+    rest = route(plan, add, Routed(held, links, frozenset(done)))
+    assert same_bits(close(add, rest.held[HUB], n), close(add, whole.held[HUB], n))
+    assert rest.links == whole.links
+
+
+def test_links_count_what_takes_them(make):
+    plan = make(5)
+    routed = route(plan, combine("Sum").add, Routed(leaves(5), {}, frozenset()))
+    assert set(routed.links) == {f"{m.src}>{m.dst}" for m in plan.moves}
+    assert all(size >= 32 for size in routed.links.values())
+
+
+def test_an_absent_node_still_passes_on(make):
+    some = {i: p for i, p in leaves(6).items() if i != 1}
+    routed = route(make(6), combine("Sum").add, Routed(some, {}, frozenset()))
+    covered = sorted(i for lo, hi, _ in routed.held[HUB] for i in range(lo, hi))
+    assert covered == [0, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("fan_out", [1, 0, -2, 2.5, "2"])
+def test_a_tree_needs_a_fan_out(fan_out):
+    with pytest.raises(InvalidData, match="fan-out"):
+        plans["tree"](5, fan_out=fan_out)
