@@ -125,6 +125,8 @@ def asked(name: str) -> dict[str, Asked]:
     C, d = len(np.unique(y)), X.shape[1]
     return {
         "null.ping": Asked({}, {}, "Sum"),
+        "null.count": Asked({}, {}, "Sum"),
+        "null.sleep": Asked({"seconds": 0.001}, {}, "Sum"),
         "describe.schema": Asked({"classes": True}, {}, "Each"),
         "describe.labels": Asked({"n_classes": [C]}, {}, "Sum", seen),
         "statistics.sums": Asked({}, {}, "Mean"),

@@ -136,7 +136,7 @@ X, Y = make_blobs(n_samples=60, centers=3, n_features=4, cluster_std=2.0, random
 
 def fitted(estimator: BaseEstimator) -> tuple[Any, np.ndarray]:
     """A copy of an estimator of scikit-learn's tests, fitted, and rows that it takes."""
-    estimator = copy.deepcopy(estimator)
+    estimator = quiet(copy.deepcopy, estimator)
     set_random_state(estimator, 1)
     rows = _enforce_estimator_tags_X(estimator, X)
     return quiet(estimator.fit, rows, _enforce_estimator_tags_y(estimator, Y)), rows
@@ -170,7 +170,7 @@ def shown(estimator: Any) -> dict[str, Any]:
 def check(estimator: Any, *rows: Any) -> Any:
     """Send an estimator through the wire; it must show, answer and encode the same afterwards."""
     data = models.to_bytes(estimator)
-    back = models.from_bytes(data)
+    back = quiet(models.from_bytes, data)
     assert same(estimator, back)
     assert models.to_bytes(back) == data
     for name in METHODS:
@@ -212,7 +212,7 @@ def test_the_lists_name_what_exists():
 
 @pytest.mark.parametrize("estimator", INSTANCES, ids=short)
 def test_an_unfitted_estimator_comes_back(estimator):
-    back = models.from_bytes(models.to_bytes(estimator))
+    back = quiet(models.from_bytes, models.to_bytes(estimator))
     assert same(estimator.get_params(), back.get_params())
     assert same(vars(estimator), vars(back))
 
@@ -334,9 +334,8 @@ def test_a_node_without_a_class_comes_back():
     ids=lambda e: f"{short(e)} {getattr(e, 'solver', '')}",
 )
 def test_training_goes_on_as_if_nothing_had_happened(estimator):
-    one = quiet(
-        copy.deepcopy(estimator).partial_fit, IRIS, *(() if "KMeans" in short(estimator) else (SPECIES, [0, 1, 2]))
-    )
+    classes = {} if isinstance(estimator, MiniBatchKMeans) else {"classes": [0, 1, 2]}
+    one = quiet(copy.deepcopy(estimator).partial_fit, IRIS, SPECIES, **classes)
     back = models.from_bytes(models.to_bytes(one))
     for each in (one, back):
         quiet(each.partial_fit, IRIS, SPECIES)
@@ -410,7 +409,7 @@ def changed(estimator: Any, **attributes: Any) -> Model:
     return model._replace(fitted=model.fitted | attributes)
 
 
-def refused(model: Model, why: str) -> None:
+def refused(model: Model, why: str | None = None) -> None:
     """The message is refused, whether it has been on the wire or not."""
     for one in (model, wire.decode(wire.encode(model), Model)):
         with pytest.raises(WireError, match=why):
@@ -437,8 +436,9 @@ def test_other_classes_are_refused(name):
 @pytest.mark.parametrize(
     "attribute",
     [
-        "__class__", "__dict__", "__reduce__", "__getattr__", "__sklearn_tags__", "predict", "fit", "get_params", "_repr_html_",
-        "alpha", "_parameter_constraints", "coef_ ", "a.b", "1st", "", "set_fit_request", "_get_tags" if False else "score",
+        "__class__", "__dict__", "__reduce__", "__getattr__", "__sklearn_tags__", "predict", "fit", "get_params",
+        "set_fit_request", "_repr_html_",
+        "alpha", "_parameter_constraints", "coef_ ", "a.b", "1st", "", "score",
     ],
 )  # fmt: skip
 def test_other_attributes_are_refused(attribute):
@@ -453,7 +453,8 @@ def test_other_parameters_are_refused(parameter):
 @pytest.mark.parametrize(
     "value",
     [
-        {}, {"tuple": [], "dict": []}, {"eval": "1"}, {"tuple": 3}, {"tuple": None}, {"dict": [["a"]]}, {"dict": [[[], 1]]},
+        {}, {"tuple": [], "dict": []}, {"eval": "1"}, {"tuple": 3}, {"tuple": None}, {"dict": [["a"]]},
+        {"dict": [[[], 1]]},
         {"dict": [[np.zeros(2), 1]]}, {"dict": "ab"}, {"bunch": [[1, 2]]}, {"slice": [1, 2, 3, 4]}, {"slice": 3},
         {"fortran": "x"}, {"objects": [[2], [1]]}, {"objects": [["a"], [1]]}, {"objects": [[-1, -1], [1]]},
         {"objects": [[10**12, 0], [1]]}, {"objects": 0}, {"scalar": 3}, {"scalar": np.zeros(2)}, {"sparse": []},
@@ -462,21 +463,24 @@ def test_other_parameters_are_refused(parameter):
         {"sparse": ["csr_matrix", [1, 1], np.ones(1), np.array([-1]), np.array([0, 1])]},
         {"sparse": ["csr_matrix", [2, 1], np.ones(1), np.array([0]), np.array([0, 2, 1])]},
         {"sparse": ["csr_matrix", [10**9, 1], np.ones(1), np.array([0]), np.array([0, 1])]},
+        {"sparse": ["csr_matrix", [1, 1], np.ones(1), np.zeros(1), np.array([0, 1])]},
         {"sparse": ["csr_matrix", ["x", 1], np.ones(1), np.array([0]), np.array([0, 1])]},
         {"dtype": "O,O"}, {"dtype": "M8[s]"}, {"dtype": 3}, {"dtype": "<f3"}, {"type": "Ridge"}, {"type": []},
         {"function": "system"}, {"function": "eval"}, {"function": ["mean"]}, {"random_state": []},
-        {"random_state": [np.zeros(624, np.uint32), 625, 0, 0.0]}, {"random_state": [np.zeros(624, np.uint32), -1, 0, 0.0]},
+        {"random_state": [np.zeros(624, np.uint32), 625, 0, 0.0]},
+        {"random_state": [np.zeros(624, np.uint32), -1, 0, 0.0]},
         {"random_state": [np.zeros(3, np.uint32), 0, 0, 0.0]}, {"model": []}, {"model": "sklearn.linear_model.Ridge"},
         {"model": ["os.system", {}, {}]}, {"model": ["sklearn.linear_model.Ridge", {"x": 1}, {}]},
-        {"model": ["sklearn.linear_model.Ridge", {}, {"predict": 1}]}, {"model": ["sklearn.linear_model.Ridge", [], {}]},
+        {"model": ["sklearn.linear_model.Ridge", {}, {"predict": 1}]},
+        {"model": ["sklearn.linear_model.Ridge", [], {}]},
         {"model": ["sklearn.linear_model.Ridge", {}, {1: 1}]}, {"model": [3, {}, {}]}, {"model": [None, {}, {}]},
         b"bytes", [{"model": []}], {"tuple": [{"list": []}]},
     ],
     ids=lambda value: str(value)[:50],
 )  # fmt: skip
 def test_values_of_no_kind_are_refused(value):
-    refused(message("sklearn.linear_model.Ridge", {"alpha": value}), "")
-    refused(message("sklearn.linear_model.Ridge", fitted={"coef_": value}), "")
+    refused(message("sklearn.linear_model.Ridge", {"alpha": value}))
+    refused(message("sklearn.linear_model.Ridge", fitted={"coef_": value}))
 
 
 def test_depth_is_refused():

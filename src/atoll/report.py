@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from atoll import svg
+from atoll import __version__, svg
 from atoll.errors import InvalidData, explain
 from atoll.partition import PartitionReport
 from atoll.run import Run, human_bytes
@@ -93,8 +93,6 @@ class Report(NamedTuple):
         The command line that does this again.
     script : str
         Python that does this again.
-    versions : mapping of str to str
-        Of what made the numbers.
     source : str, default=""
         Where the rows come from.
     truth : ndarray of shape (n_test,), optional
@@ -113,7 +111,6 @@ class Report(NamedTuple):
     settings: Mapping[str, str]
     command: str
     script: str
-    versions: Mapping[str, str]
     source: str = ""
     truth: Array | None = None
     classes: Mapping[Any, str] = {}
@@ -123,6 +120,12 @@ class Report(NamedTuple):
     def over_nodes(self) -> list[Result]:
         """The results that have nodes."""
         return [result for result in self.results if result.run is not None]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what made the numbers."""
+        runs = [result.run for result in self.over_nodes]
+        return {"atoll": __version__} | {k: v for run in runs if run is not None for k, v in run.versions.items()}
 
     def words(self) -> dict[str, str]:
         """By operation: what a node tells by it."""
@@ -163,7 +166,7 @@ def write_report(path: str | os.PathLike[str], report: Report) -> Path:
     >>> import numpy as np
     >>> from atoll.report import Report, Result, write_report
     >>> pooled = Result("pooled", 0.9, None, 0.1, np.array(["a", "b"]))
-    >>> report = Report("a comparison", "accuracy", [pooled], 8, 2, {}, "atoll demo", "", {})
+    >>> report = Report("a comparison", "accuracy", [pooled], 8, 2, {}, "atoll demo", "")
     >>> write_report("page.html", report).name
     'page.html'
     """

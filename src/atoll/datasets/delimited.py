@@ -76,7 +76,9 @@ def _read(stream: IO[str], wanted: Wanted, where: str) -> Table:
     if not lines:
         raise InvalidData(explain("the file has a header and no rows", got=", ".join(names[:10]), where=where))
     check_columns(features, where, "line")
-    target = target_column(texts[wanted.target], lines, wanted.target, where, "line")
+    target = None
+    if wanted.target is not None:
+        target = target_column(texts[wanted.target], lines, wanted.target, where, "line")
     node = None if wanted.node is None else node_column(texts[wanted.node], lines, wanted.node, where, "line")
     return Table(features, target, node)
 

@@ -60,7 +60,8 @@ def read_parquet(file: Path, wanted: Wanted) -> Table:
     if wanted.node is not None:
         ids = _as_text(content.column(wanted.node))
         node = node_column(ids, range(1, len(ids) + 1), wanted.node, where, "row")
-    return Table(features, _target(content.column(wanted.target), wanted.target, where, arrow), node)
+    target = None if wanted.target is None else _target(content.column(wanted.target), wanted.target, where, arrow)
+    return Table(features, target, node)
 
 
 def _take(column: Column, values: Any, arrow: Any) -> None:

@@ -15,7 +15,7 @@ class Wanted(NamedTuple):
 
     Attributes
     ----------
-    target : str
+    target : str or None
         The column to predict.
     node : str or None
         The column of node ids.
@@ -25,7 +25,7 @@ class Wanted(NamedTuple):
         Columns to leave out.
     """
 
-    target: str
+    target: str | None
     node: str | None
     columns: list[str] | None
     drop: list[str]
@@ -50,11 +50,9 @@ class Wanted(NamedTuple):
             For columns without a name or named twice, columns that are asked for and not there, or no feature at all.
         """
         _check_names(names, where)
-        roles = {self.target: "target"}
-        if self.node is not None:
-            if self.node == self.target:
-                raise InvalidData(explain(f"column {self.node!r} cannot be both target and node", where=where))
-            roles[self.node] = "node"
+        if self.node is not None and self.node == self.target:
+            raise InvalidData(explain(f"column {self.node!r} cannot be both target and node", where=where))
+        roles = {name: role for name, role in ((self.target, "target"), (self.node, "node")) if name is not None}
         for name in [*roles, *(self.columns or []), *self.drop]:
             if name not in names:
                 role = roles.get(name, "")

@@ -80,8 +80,6 @@ _KEPT = ("feature_names_in_", "_sklearn_output_config")
 
 def _dump_neighbors(estimator: Any, state: _State) -> _State:
     """The training rows; everything else follows from them by fitting again, which is deterministic."""
-    if "_fit_X" not in state:
-        return state
     return {name: state[name] for name in (*_ROWS, *_KEPT) if name in state}
 
 

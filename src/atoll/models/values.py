@@ -82,8 +82,12 @@ def _write_sparse(value: Any, deeper: Deeper) -> list[Any]:
 def _read_sparse(data: Any, deeper: Deeper) -> Any:
     """Check the indices, which compiled code trusts."""
     name, shape, *parts = data
-    matrix = _SPARSE[name](tuple(map(deeper, parts)), shape=tuple(shape))
+    values, indices, indptr = map(deeper, parts)
+    if indices.dtype != indptr.dtype or indices.dtype not in (np.int32, np.int64):
+        raise WireError(explain("a sparse matrix has indices of another type", got=(indices.dtype, indptr.dtype)))
+    matrix = _SPARSE[name]((values, indices, indptr), shape=tuple(shape))
     matrix.check_format(full_check=True)
+    matrix.indices, matrix.indptr = indices, indptr  # which SciPy may have narrowed
     return matrix
 
 

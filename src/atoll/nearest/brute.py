@@ -12,7 +12,7 @@ from sklearn.exceptions import DataConversionWarning
 
 from atoll.nearest import metrics
 from atoll.nearest.collect import Hits, Nearest, Neighbors, Within
-from atoll.nearest.exact import chunks
+from atoll.nearest.exact import chunks, distinct
 from atoll.nearest.metrics import Metric
 from atoll.nearest.scores import Dense, Space, Sparse, canonical
 from atoll.nearest.screen import candidates, hits
@@ -20,8 +20,7 @@ from atoll.trees import Array
 
 __all__ = ["Blocked", "Screened", "join", "no_hits"]
 
-_FEW = 4
-_PAIRS = 2**19
+_PAIRS = 2**20
 
 
 def no_hits(m: int) -> Hits:
@@ -60,13 +59,10 @@ class Screened:
 
     def query(self, Q: Any, k: int, ids: Array) -> Neighbors:
         """The k nearest rows of each query, in the order of (distance, id)."""
-        ways = [np.float64] if self.sparse or self.features > 100_000 else [np.float32, np.float64]
-        found = [self._nearest(Q[part], k, ids, ways) for part in chunks(Q.shape[0], self._batch(2048, k))]
-        if len(found) == 1:
-            return found[0]
-        dist = np.concatenate([np.empty((0, k)), *(part.dist for part in found)])
-        row = np.concatenate([np.empty((0, k), dtype=np.int64), *(part.row for part in found)])
-        return Neighbors(dist, row)
+        near = Nearest(Q.shape[0], k, ids)
+        for part in chunks(Q.shape[0], self._batch(1024, k)):
+            near.put(part, self._nearest(self.space.queries(Q[part]), k, ids))
+        return near.result()
 
     def radius(self, Q: Any, r: float, ids: Array) -> Hits:
         """All rows within the radius of each query, in the order of (distance, id)."""
@@ -75,45 +71,67 @@ class Screened:
     def _batch(self, most: int, k: int) -> int:
         return int(np.clip(min(_PAIRS // (8 * k), 2**20 // max(self.features, 1)), 1, most))
 
-    def _nearest(self, Q: Any, k: int, ids: Array, ways: list[Any]) -> Neighbors:
-        return self._by_scores(self.space.queries(Q), k, ids, ways)
-
-    def _by_scores(self, queries: Any, k: int, ids: Array, ways: list[Any]) -> Neighbors:
-        m = queries.shape[0]
-        near = Nearest(m, k, ids)
-        if not ways or self._small(m, k):
-            self._by_blocks(queries, near)
-            return near.result()
-        most = max(8 * k, _PAIRS // m)
-        batch = self.space.batch(queries, ways[0])
-        found = candidates(self.space, batch, k, ways[0], most)
-        near.pairs(found.query, found.row, self._finish(self.space.distance(batch, found.query, found.row)))
-        for part in chunks(len(found.heavy), self._batch(512, k)):
-            heavy = found.heavy[part]
-            near.dist[heavy], near.row[heavy] = self._by_scores(queries[heavy], k, ids, ways[1:])
+    def _nearest(self, queries: Any, k: int, ids: Array) -> Neighbors:
+        """By products in float32, then for heavy queries among rows that have fewer than k twins, then in float64, then one by one."""
+        if self._small(self.space, queries.shape[0], k):
+            return self._by_blocks(self.space, queries, k, ids)
+        near, heavy = self._by_scores(self.space, queries, k, ids, self._quick())
+        if heavy.size:
+            space, rows = self._fewer(k, ids)
+            for part in chunks(len(heavy), self._batch(512, k)):
+                found = self._slowly(space, queries[heavy[part]], k, ids[rows])
+                near.put(heavy[part], Neighbors(found.dist, np.where(found.row < 0, -1, rows[found.row])))
         return near.result()
+
+    def _slowly(self, space: Space, queries: Any, k: int, ids: Array) -> Neighbors:
+        if self._small(space, queries.shape[0], k):
+            return self._by_blocks(space, queries, k, ids)
+        near, heavy = self._by_scores(space, queries, k, ids, np.float64)
+        if heavy.size:
+            near.put(heavy, self._by_blocks(space, queries[heavy], k, ids))
+        return near.result()
+
+    def _by_scores(self, space: Space, queries: Any, k: int, ids: Array, dtype: Any) -> tuple[Nearest, Array]:
+        """Answers by products in this precision, and which queries are too heavy for it."""
+        near = Nearest(queries.shape[0], k, ids)
+        batch = space.batch(queries, dtype)
+        found = candidates(space, batch, k, dtype, max(8 * k, _PAIRS // queries.shape[0]))
+        near.pairs(found.query, found.row, self._finish(space.distance(batch, found.query, found.row)))
+        return near, found.heavy
+
+    def _by_blocks(self, space: Space, queries: Any, k: int, ids: Array) -> Neighbors:
+        near = Nearest(queries.shape[0], k, ids)
+        _blocks(queries, space.n_rows, self._distances(space), near, 64, 512)
+        return near.result()
+
+    def _distances(self, space: Space) -> Callable[[Any, int, int], Array]:
+        return lambda queries, start, stop: self._finish(space.block(queries, start, stop))
+
+    def _quick(self) -> Any:
+        return np.float64 if self.sparse or self.features > 100_000 else np.float32
+
+    def _fewer(self, k: int, ids: Array) -> tuple[Space, Array]:
+        """The rows that may be among anyone's k nearest: no more than k of those that are equal."""
+        rows = np.arange(self.n_rows) if self.sparse else distinct(self.space.X, k, ids)
+        if len(rows) > self.n_rows // 2:
+            return self.space, np.arange(self.n_rows)
+        return self.space.among(rows), rows
 
     def _within(self, Q: Any, r: float, ids: Array) -> Hits:
         queries = self.space.queries(Q)
         found = Within(queries.shape[0], r, ids)
-        if self._small(queries.shape[0], 1):
-            self._by_blocks(queries, found)
+        if self._small(self.space, queries.shape[0], 1):
+            _blocks(queries, self.n_rows, self._distances(self.space), found, 64, 512)
             return found.result()
         batch = self.space.batch(queries, np.float64)
         for query, row in hits(self.space, batch, r if self.squared or self.space.angular else r * r):
             found.pairs(query, row, self._finish(self.space.distance(batch, query, row)))
         return found.result()
 
-    def _small(self, m: int, k: int) -> bool:
+    def _small(self, space: Space, m: int, k: int) -> bool:
         """Whether it is quicker to compute all distances."""
-        if self.sparse:
-            return m * self.n_rows <= 2**12 or 4 * k > self.n_rows
-        return m <= _FEW or 4 * k > self.n_rows or m * self.n_rows * self.features <= 2**21
-
-    def _by_blocks(self, queries: Any, into: Nearest | Within) -> None:
-        _blocks(
-            queries, self.n_rows, lambda q, start, stop: self._finish(self.space.block(q, start, stop)), into, 64, 512
-        )
+        cost = 2**9 if self.sparse else self.features
+        return 4 * k > space.n_rows or m * space.n_rows * cost <= 2**21
 
     def _finish(self, distance: Array) -> Array:
         return distance if self.squared or self.space.angular else np.sqrt(distance, out=distance)
@@ -171,9 +189,12 @@ def _blocks(
     n_rows: int,
     distances: Callable[[Any, int, int], Array],
     into: Nearest | Within,
-    n_queries: int,
-    n_rows_each: int,
+    some_queries: int,
+    some_rows: int,
 ) -> None:
-    for some in chunks(queries.shape[0], n_queries):
-        for part in chunks(n_rows, n_rows_each):
-            into.block(some.start, part.start, distances(queries[some], part.start, part.stop))
+    """Offer all distances; at least 2 k rows at a time, since each time k that were found before are sorted again."""
+    rows = max(some_rows, 2 * into.k)
+    for few in chunks(queries.shape[0], max(1, some_queries * some_rows // rows)):
+        for part in chunks(n_rows, rows):
+            found = [distances(queries[few], part.start + s.start, part.start + s.stop) for s in chunks(part.stop - part.start, some_rows)]
+            into.block(few.start, part.start, found[0] if len(found) == 1 else np.concatenate(found, axis=1))

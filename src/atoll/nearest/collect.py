@@ -101,6 +101,10 @@ class Nearest:
         place, order = (query[kept], rank[kept]), order[kept]
         self.row[place], self.dist[place] = row[order], dist[order]
 
+    def put(self, queries: Array | slice, answer: Neighbors) -> None:
+        """Write the whole answer to some queries, found elsewhere."""
+        self.dist[queries], self.row[queries] = answer
+
     def result(self) -> Neighbors:
         """What has been found so far."""
         return Neighbors(self.dist, self.row)
@@ -118,6 +122,8 @@ class Within:
     ids : ndarray of shape (n,)
         Global ids of the rows.
     """
+
+    k = 0
 
     def __init__(self, m: int, radius: float, ids: Array) -> None:
         self.m, self.radius, self.ids = m, radius, ids

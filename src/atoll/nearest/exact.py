@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from atoll.trees import Array
 
-__all__ = ["block", "chunks", "pairs", "sparse_pairs", "sparse_unit", "unit"]
+__all__ = ["block", "chunks", "distinct", "pairs", "sparse_pairs", "sparse_unit", "unit"]
 
 _PAIRS = 2048
 _WORDS = 2**17
@@ -153,6 +153,38 @@ def _outer(queries: Array, rows: Array, combine: np.ufunc, *, square: bool) -> A
             np.multiply(term, term, out=term)
         total += term
     return total
+
+
+def distinct(rows: Array, k: int, ids: Array) -> Array:
+    """Rows without those that have k or more equal rows of smaller id, for these come before it in any answer.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d)
+        Rows as stored.
+    k : int
+        How many equal rows to keep.
+    ids : ndarray of shape (n,)
+        Global ids of the rows.
+
+    Returns
+    -------
+    ndarray of shape (r,)
+        Int64 positions, ascending. Not all that could go need be gone.
+    """
+    mix = np.random.default_rng(0).random(rows.shape[1])
+    mark = np.empty(len(rows))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in chunks(len(rows), _PAIRS):
+            mark[part] = np.asarray(rows[part], dtype=np.float64) @ mix
+    order = np.lexsort((ids, mark))
+    twin = np.zeros(len(rows), dtype=bool)
+    alike = np.flatnonzero(mark[order[1:]] == mark[order[:-1]]) + 1
+    for part in chunks(len(alike), _PAIRS):
+        some = alike[part]
+        twin[some] = (rows[order[some]] == rows[order[some - 1]]).all(axis=1)
+    first = np.maximum.accumulate(np.where(twin, 0, np.arange(len(rows))))
+    return np.sort(order[np.arange(len(rows)) - first < k])
 
 
 def sparse_unit(rows: Any) -> Any:

@@ -13,13 +13,13 @@ from atoll.nearest.brute import Screened
 from atoll.nearest.collect import Nearest, Neighbors
 from atoll.nearest.exact import chunks
 from atoll.nearest.metrics import Metric
-from atoll.nearest.scores import Dense
 from atoll.trees import Array
 
 __all__ = ["Flat"]
 
 _EXTRA = 8
 _U32 = 2.0**-24
+_SAFE = 2.0**50
 
 
 class Flat(Screened):
@@ -61,33 +61,31 @@ class Flat(Screened):
             self.index.add(np.ascontiguousarray(rows))
         return float(longest) * (1 + 1e-6)
 
-    def _by_scores(self, queries: Any, k: int, ids: Array, ways: list[Any]) -> Neighbors:
+    def _nearest(self, queries: Any, k: int, ids: Array) -> Neighbors:
         m = queries.shape[0]
-        wanted = min(k + _EXTRA, self.n_rows)
-        if len(ways) < 2 or m == 0 or not self._bounded() or wanted == self.n_rows:
-            return super()._by_scores(queries, k, ids, ways)
+        wanted = k + _EXTRA
+        if wanted > self.n_rows or not self.longest < _SAFE:
+            return super()._nearest(queries, k, ids)
         near = Nearest(m, k, ids)
         batch = self.space.batch(queries, np.float32)
         found, row = self._search(np.ascontiguousarray(batch.right[:-1].T), wanted)
         error = self._error(batch.norm)
-        last = self.space.reach(batch, found[:, k - 1] + error - batch.norm**2) + batch.norm**2
+        square = batch.norm**2
+        last = self.space.reach(batch, found[:, k - 1] + error - square) + square
         sure = np.isfinite(error) & (found[:, -1] - error > last)
         place = np.flatnonzero(sure[:, None] & (found - error[:, None] <= last[:, None]))
         query, row = place // wanted, row.ravel()[place]
         near.pairs(query, row, self._finish(self.space.distance(batch, query, row)))
         rest = np.flatnonzero(~sure)
         if rest.size:
-            near.dist[rest], near.row[rest] = super()._by_scores(queries[rest], k, ids, ways)
+            near.put(rest, super()._nearest(queries[rest], k, ids))
         return near.result()
-
-    def _bounded(self) -> bool:
-        return self.longest < 2.0**50
 
     def _error(self, norm: Array) -> Array:
         """Bound on |faiss' squared distance - exact|: norms and product of float32, in any order."""
         reach = norm + self.longest
         error: Array = 1.02 * _U32 * (2 * self.features + 10) * reach**2 + 1e-36 * (1 + self.features) * (1 + reach)
-        error[~(norm < 2.0**50)] = np.inf
+        error[~(norm < _SAFE)] = np.inf
         return error
 
     def _search(self, queries: Array, wanted: int) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ bounds, never a distance.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,7 +28,6 @@ __all__ = ["Batch", "Dense", "Space", "Sparse"]
 _U64 = 2.0**-53
 _TINY64 = 2.0**-1074
 _SAMPLE = 2**17
-_CHUNK = 512
 _GOLDEN = 0.6180339887498949
 
 
@@ -82,7 +82,8 @@ def _error(angular: bool, d: int, dtype: Any, norm: Array, radius: float) -> Arr
     info = np.finfo(dtype)
     u, least, most = float(info.eps) / 2, float(info.smallest_normal), float(info.max) ** 0.4
     with np.errstate(over="ignore", invalid="ignore"):
-        rounding = 1.02 * u * ((d + 6) * 2 * norm * radius + (0 if angular else (2 * d + 8) * radius * radius))
+        square = 0.0 if angular else (2 * d + 8) * radius * radius
+        rounding = 1.02 * u * ((2 * d + 16 if angular else d + 6) * 2 * norm * radius + square)
         error: Array = rounding + 4 * (d + 4) * least * (1 + norm + radius)
     error[~((norm < most) & (radius < most))] = np.inf
     return error
@@ -139,7 +140,18 @@ class Dense(_Bounds):
     def __init__(self, X: Array, angular: bool) -> None:
         self.X, self.angular = X, angular
         self.n_rows, self.features = X.shape
+        self.rows: Array | None = None
         self.centre, self.scale = (np.zeros(self.features), 1.0) if angular else _centre(X)
+
+    def among(self, rows: Array) -> Dense:
+        """The same space with these rows only."""
+        part = copy(self)
+        part.rows, part.n_rows = rows, len(rows)
+        return part
+
+    def _read(self, start: int, stop: int) -> Array:
+        some: Array = self.X[start:stop] if self.rows is None else self.X[self.rows[start:stop]]
+        return some
 
     def queries(self, Q: Any) -> Array:
         """Queries as the distances are computed from them: float64, of length 1 for cosine."""
@@ -157,7 +169,7 @@ class Dense(_Bounds):
 
     def sweep(self, batch: Batch, dtype: Any) -> Iterator[tuple[int, int, Array, Array]]:
         """Score the rows; the arrays handed out are overwritten by the next ones."""
-        size = int(np.clip(4 * _SAMPLE // max(self.features, 1), 16, _CHUNK)) // 16 * 16
+        size = _piece(len(batch.norm), self.features)
         scores = np.empty((size, len(batch.norm)), dtype=dtype)
         shifted, left = np.empty((size, self.features)), np.empty((size, self.features + 1), dtype=dtype)
         for start, stop in _pieces(self.n_rows, size):
@@ -171,9 +183,9 @@ class Dense(_Bounds):
     def _load(self, start: int, stop: int, shifted: Array, left: Array) -> float:
         """Write [-2 b, |b|²] for some rows and return an upper bound of their lengths."""
         if self.angular:
-            shifted[...] = exact.unit(np.asarray(self.X[start:stop], dtype=np.float64))
+            shifted[...] = _roughly_unit(np.asarray(self._read(start, stop), dtype=np.float64))
         else:
-            np.subtract(self.X[start:stop], self.centre, out=shifted)
+            np.subtract(self._read(start, stop), self.centre, out=shifted)
         np.multiply(shifted, -2 * self.scale, out=left[:, :-1], casting="same_kind")
         square = np.einsum("ij,ij->i", left[:, :-1], left[:, :-1])
         np.multiply(square, 0 if self.angular else 0.25, out=left[:, -1])
@@ -181,11 +193,12 @@ class Dense(_Bounds):
 
     def distance(self, batch: Batch, query: Array, row: Array) -> Array:
         """Distances of pairs: squared Euclidean, or cosine."""
+        row = row if self.rows is None else self.rows[row]
         return exact.pairs(batch.queries, self.X, query, row, angular=self.angular)
 
     def block(self, queries: Array, start: int, stop: int) -> Array:
         """Distances of all pairs, with the bits of `distance`."""
-        return exact.block(queries, self.X[start:stop], angular=self.angular)
+        return exact.block(queries, self._read(start, stop), angular=self.angular)
 
 
 class Sparse(_Bounds):
@@ -218,8 +231,9 @@ class Sparse(_Bounds):
 
     def sweep(self, batch: Batch, dtype: Any) -> Iterator[tuple[int, int, Array, Array]]:
         """Score the rows; the arrays handed out are overwritten by the next ones."""
-        scores = np.empty((_CHUNK, len(batch.norm)))
-        for start, stop in _pieces(self.n_rows, _CHUNK):
+        size = _piece(len(batch.norm), 1)
+        scores = np.empty((size, len(batch.norm)))
+        for start, stop in _pieces(self.n_rows, size):
             rows = stop - start
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 left = self._load(start, stop)
@@ -247,6 +261,16 @@ class Sparse(_Bounds):
         return exact.sparse_pairs(queries, self.X, query, row + start, angular=self.angular).reshape(m, n)
 
 
+def _roughly_unit(rows: Array) -> Array:
+    """`unit`, with lengths summed in any order; exactly `unit` where that might decide between scaling and leaving."""
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    if not ((length == 0) | ((length > 1e-13) & (length < 1e150))).all():
+        return exact.unit(rows)
+    length[length == 0] = 1.0
+    scaled: Array = rows / length[:, None]
+    return scaled
+
+
 def canonical(X: Any) -> Any:
     """A CSR array with sorted indices and no duplicates; shares memory where it can."""
     rows = csr_array(X)
@@ -269,6 +293,11 @@ def _centre(X: Array) -> tuple[Array, float]:
     if not 0 < width < np.inf:
         return centre, 1.0
     return centre, float(np.ldexp(1.0, int(np.clip(-np.frexp(width)[1], -1000, 1000))))
+
+
+def _piece(m: int, d: int) -> int:
+    """How many rows to score at once against m queries: scores and rows stay in cache, and few queries do not mean many pieces."""
+    return int(np.clip(min(2**20 // max(m, 1), 2**19 // max(d, 1)), 16, 4096)) // 16 * 16
 
 
 def _pieces(n: int, size: int) -> Iterator[tuple[int, int]]:

@@ -49,14 +49,15 @@ class _Found:
         self.best = np.full((m, k), np.inf)
         self.reach = np.full(m, np.inf)
         self.heavy = np.zeros(m, dtype=bool)
-        self.query, self.row = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        self.kind = np.int32 if space.n_rows < 2**31 else np.int64
+        self.query, self.row = np.empty(0, dtype=self.kind), np.empty(0, dtype=self.kind)
         self.lower = np.empty(0)
         self._new: list[tuple[Array, Array, Array, Array]] = []
         self.waiting = 0
 
     def add(self, query: Array, row: Array, score: Array, error: Array) -> None:
         margin = error[query]
-        self._new.append((query, row, score - margin, score + margin))
+        self._new.append((query.astype(self.kind), row.astype(self.kind), score - margin, score + margin))
         self.waiting += len(query)
 
     def settle(self) -> None:
@@ -116,7 +117,7 @@ def candidates(space: Space, batch: Batch, k: int, dtype: Any, most: int) -> Can
         query, row, score = _below(scores, found.reach + error, k, partial(_tighter, space, batch, error))
         inside = (row < stop - start) & ~found.heavy[query]
         found.add(query[inside], row[inside] + start, score[inside].astype(np.float64), error)
-        if found.waiting > len(error) * 4 or pieces.bit_count() == 1:
+        if found.waiting > len(error) * (4 + k) or pieces.bit_count() == 1:
             found.settle()
         if found.heavy.all():
             break

@@ -69,10 +69,10 @@ def document(
     """
     w, h = coordinate(width), coordinate(height)
     size = f"width:{w}px;height:{h}px;vertical-align:middle" if fixed else f"width:100%;max-width:{w}px;height:auto"
+    said = f'<title id="{uid}-t">{clean(title or description)}</title><desc id="{uid}-d">{clean(description)}</desc>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" role="img" style="{size}" '
-        f'aria-labelledby="{uid}-t {uid}-d" fill="currentColor" font-family="{_FAMILY}">'
-        f'<title id="{uid}-t">{clean(title or description)}</title><desc id="{uid}-d">{clean(description)}</desc>{"".join(body)}</svg>'
+        f'aria-labelledby="{uid}-t {uid}-d" fill="currentColor" font-family="{_FAMILY}">{said}{"".join(body)}</svg>'
     )
 
 
