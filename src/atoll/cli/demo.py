@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from atoll.cli import options, show
 from atoll.cli.compare import Nodes, class_names, deal, hold_out, over_nodes, pooled, start, task_of
 from atoll.cli.output import finish, writable
+from atoll.cli.scripts import demo_script
 from atoll.datasets import Dataset, load
 from atoll.errors import InvalidData, explain
 from atoll.report import Report
@@ -69,7 +70,7 @@ def _compared(table: Dataset, chosen: dict[str, Any], command: str) -> Report:
     return Report(
         f"{estimator!r} on {table.name}", task.measure, [reference, *others], len(rows.X_train), len(rows.X_test),
         {key.replace("_", "-"): str(value) for key, value in chosen.items() if value is not None},
-        command, _script(table, places), table.source, rows.y_test, classes, notes,
+        command, demo_script(table.name, _TEST_SIZE, *places), table.source, rows.y_test, classes, notes,
     )  # fmt: skip
 
 
@@ -79,33 +80,3 @@ def _nodes(trust: str, chosen: dict[str, Any]) -> Nodes:
         trust, chosen["nodes"] or _NODES[trust], partition, partition, engine=chosen["engine"],
         workers=chosen["workers"], seed=chosen["seed"],
     )  # fmt: skip
-
-
-def _script(table: Dataset, places: list[Nodes]) -> str:
-    spread, sites = places
-    where = "" if spread.engine == "inprocess" else f", engine={spread.engine!r}"
-    where += "" if spread.workers is None else f", n_workers={spread.workers}"
-    seeded = f", random_state={spread.seed}"
-    return f"""\
-from sklearn.datasets import load_{table.name}
-from sklearn.metrics import accuracy_score
-from sklearn.model_selection import train_test_split
-from sklearn.neighbors import KNeighborsClassifier
-from atoll import Distributed, Federated, Federation
-
-X, y = load_{table.name}(return_X_y=True)
-X_train, X_test, y_train, y_test = train_test_split(X, y, test_size={_TEST_SIZE}{seeded})
-
-# distributed: the rows are split over {spread.n_nodes} nodes
-knn = Distributed(KNeighborsClassifier(n_neighbors=3), n_nodes={spread.n_nodes}{where}{seeded})
-knn.fit(X_train, y_train)
-print("Accuracy:", accuracy_score(y_test, knn.predict(X_test)))
-
-# federated: the rows belong to {sites.n_nodes} sites and stay there
-sites = Federation.simulate(
-    X_train, y_train, n_nodes={sites.n_nodes}, partition={sites.partition!r}{where}{seeded}
-)
-knn = Federated(KNeighborsClassifier(n_neighbors=3)).fit(sites)
-print("Accuracy:", accuracy_score(y_test, knn.predict(X_test)))
-print(knn.run_)  # rounds, bytes, seconds, and what left each node
-"""

@@ -23,13 +23,13 @@ class Dataset(NamedTuple):
         Name of the data set, or of the file without its ending.
     X : ndarray of shape (n_rows, n_features), float64
         Features.
-    y : ndarray of shape (n_rows,)
-        Target: text (dtype U) or int64 classes, or a float64 quantity.
+    y : ndarray of shape (n_rows,), or None
+        Target: text (dtype U) or int64 classes, or a float64 quantity; None where a table was read without one.
     feature_names : tuple of str
         One per column of X.
     target_names : tuple of str
         Names of the classes, in sorted order of their labels; of a regression the name of the target.
-    task : {"classification", "regression"}
+    task : {"classification", "regression", "none"}
         What the target asks for: text and whole numbers are classes, numbers with a fraction a quantity.
     source : str
         Where it comes from.
@@ -39,7 +39,7 @@ class Dataset(NamedTuple):
 
     name: str
     X: Array
-    y: Array
+    y: Array | None
     feature_names: tuple[str, ...]
     target_names: tuple[str, ...]
     task: str

@@ -65,7 +65,8 @@ class Column:
     Attributes
     ----------
     missing, infinite, text : Found or None
-        Values that are missing, infinite, or neither numbers nor missing (true and false are 1 and 0).
+        Values that are missing, infinite, or neither numbers nor missing (true and false are 1 and 0); of text only the
+        first value.
     """
 
     def __init__(self, name: str) -> None:
@@ -81,12 +82,10 @@ class Column:
             return
         try:
             numbers = np.fromiter(map(float, values), np.float64, len(values))
-            plain = bool(np.isfinite(numbers).all()) and not any("_" in value for value in values)
+            plain = bool(np.isfinite(numbers).all()) and "_" not in "".join(values)
         except ValueError:
             plain = False
-        if not plain:
-            numbers = np.array([self._number(v, line) for v, line in zip(values, lines, strict=True)], np.float64)
-        self._chunks.append(numbers)
+        self._chunks.append(numbers if plain else self._one_by_one(values, lines))
 
     def take_numbers(self, numbers: Array) -> None:
         """Take a whole column that is numbers already, with NaN where one is missing; rows count from 1."""
@@ -102,15 +101,21 @@ class Column:
         self._chunks.clear()
         return numbers
 
-    def _number(self, value: str, line: int) -> float:
-        number = as_number(value)
-        if value.strip().lower() in _MISSING_NUMBER:
-            self.missing = _further(self.missing, line, value)
-        elif number is None:
-            self.text = _further(self.text, line, value)
-        elif math.isinf(number):
-            self.infinite = _further(self.infinite, line, value)
-        return math.nan if number is None else number
+    def _one_by_one(self, values: Sequence[str], lines: Sequence[int]) -> Array:
+        """Numbers out of values some of which are none, up to the first text."""
+        numbers = np.full(len(values), np.nan)
+        for i, (value, line) in enumerate(zip(values, lines, strict=True)):
+            number = as_number(value)
+            if value.strip().lower() in _MISSING_NUMBER:
+                self.missing = _further(self.missing, line, value)
+            elif number is None:
+                self.text = Found(1, line, value)
+                break
+            elif math.isinf(number):
+                self.infinite = _further(self.infinite, line, value)
+            else:
+                numbers[i] = number
+        return numbers
 
 
 def _further(found: Found | None, line: int, value: str) -> Found:
@@ -176,10 +181,10 @@ def _is_decimal_comma(text: str) -> bool:
 
 
 class Table(NamedTuple):
-    """What a reader gives: features that can be used, the target, and node ids if they were asked for."""
+    """What a reader gives: features that can be used, and target and node ids if they were asked for."""
 
     features: list[Column]
-    target: Target
+    target: Target | None
     node: Array | None
 
 

@@ -17,7 +17,7 @@ from atoll.errors import InvalidData, explain
 __all__ = ["read_delimited"]
 
 _DELIMITERS = ",;\t|"
-_CHUNK = 65_536  # rows that are converted at once, so that a large file is never held as text
+_CELLS = 10_000  # values converted at once; few, so that they stay in the cache and a file is never held as text
 
 
 def read_delimited(file: Path, wanted: Wanted) -> Table:
@@ -56,16 +56,13 @@ def read_delimited(file: Path, wanted: Wanted) -> Table:
 def _read(stream: IO[str], wanted: Wanted, where: str) -> Table:
     sample = list(islice(stream, 20))
     stream.seek(0)
-    records = _records(csv.reader(stream, delimiter=_delimiter(sample), strict=True, skipinitialspace=True), where)
-    _, header = next(records, (0, []))
-    if not header:
-        raise InvalidData(explain("the file is empty", where=where))
-    names = [name.strip() for name in header]
+    reader = csv.reader(stream, delimiter=_delimiter(sample), strict=True, skipinitialspace=True)
+    names = _header(reader, where)
     _check_is_header(names, where)
     features = [Column(name) for name in wanted.features(names, where)]
     texts: dict[str, list[str]] = {name: [] for name in (wanted.target, wanted.node) if name is not None}
     lines = array("q")
-    for at, values in _chunks(records, len(names), where):
+    for at, values in _chunks(reader, len(names), where):
         columns = dict(zip(names, values, strict=True))
         for column in features:
             column.take(columns[column.name], at)
@@ -117,44 +114,72 @@ def _width(line: str, delimiter: str) -> int:
         return 0
 
 
-def _records(reader: Any, where: str) -> Iterator[tuple[int, list[str]]]:
-    """Records with the line that each begins in; empty lines are passed over."""
+def _header(reader: Any, where: str) -> list[str]:
+    """The first record that is not blank."""
+    record: list[str] = []
+    try:
+        while not any(field.strip() for field in record):
+            record = next(reader)
+    except StopIteration:
+        raise InvalidData(explain("the file is empty", where=where)) from None
+    except csv.Error as error:
+        raise _unreadable(error, where, 1) from None
+    return [name.strip() for name in record]
+
+
+def _chunks(reader: Any, width: int, where: str) -> Iterator[tuple[Sequence[int], list[tuple[str, ...]]]]:
+    """Lines and columns of so many records at a time, all of the width of the header; blank lines are passed over."""
     while True:
         line = reader.line_num + 1
+        records: list[list[str]] = []
         try:
-            record = next(reader, None)
+            records.extend(islice(reader, max(_CELLS // width, 1)))
         except csv.Error as error:
+            raise _unreadable(error, where, line + sum(map(_height, records))) from None
+        if not records:
+            return
+        lines: Sequence[int] = range(line, line + len(records))
+        if reader.line_num != lines[-1] or any(len(record) != width for record in records):
+            lines, records = _checked(records, line, width, where)
+        if records:
+            yield lines, list(zip(*records, strict=True))
+
+
+def _checked(records: list[list[str]], line: int, width: int, where: str) -> tuple[list[int], list[list[str]]]:
+    """Records that are not blank and the line each begins in, when some are blank, ragged or of several lines."""
+    lines, kept = [], []
+    for record in records:
+        if len(record) == width:
+            lines.append(line)
+            kept.append(record)
+        elif any(field.strip() for field in record):
             raise InvalidData(
                 explain(
-                    "the file cannot be split into columns",
-                    got=str(error),
+                    "a row has another number of columns than the header",
+                    got=f"{len(record)}: {_start(record)}",
+                    expected=width,
                     where=f"{where}, line {line}",
-                    hint="look for a quotation mark that is not closed, or that stands inside a quoted value",
+                    hint="a value that contains the separator needs quotation marks",
                 )
-            ) from None
-        if record is None:
-            return
-        if len(record) > 1 or (record and record[0].strip()):
-            yield line, record
+            )
+        line += _height(record)
+    return lines, kept
 
 
-def _chunks(
-    records: Iterator[tuple[int, list[str]]], width: int, where: str
-) -> Iterator[tuple[list[int], list[tuple[str, ...]]]]:
-    """Lines and columns of so many records at a time, all of the width of the header."""
-    while chunk := list(islice(records, _CHUNK)):
-        for line, record in chunk:
-            if len(record) != width:
-                raise InvalidData(
-                    explain(
-                        "a row has another number of columns than the header",
-                        got=f"{len(record)}: {_start(record)}",
-                        expected=width,
-                        where=f"{where}, line {line}",
-                        hint="a value that contains the separator needs quotation marks",
-                    )
-                )
-        yield [line for line, _ in chunk], list(zip(*(record for _, record in chunk), strict=True))
+def _height(record: Sequence[str]) -> int:
+    """How many lines a record takes in the file: quoted values may hold line ends."""
+    return 1 + sum(field.count("\n") + field.count("\r") - field.count("\r\n") for field in record)
+
+
+def _unreadable(error: csv.Error, where: str, line: int) -> InvalidData:
+    return InvalidData(
+        explain(
+            "the file cannot be split into columns",
+            got=str(error),
+            where=f"{where}, line {line}",
+            hint="look for a quotation mark that is not closed, or that stands inside a quoted value",
+        )
+    )
 
 
 def _start(record: Sequence[str]) -> str:

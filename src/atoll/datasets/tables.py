@@ -27,20 +27,20 @@ _READERS: dict[str, Callable[[Path, Wanted], Table]] = {
 
 def read_table(
     path: str | Path,
-    target: str,
+    target: str | None = None,
     *,
     columns: Sequence[str] | None = None,
     drop: Sequence[str] = (),
     node: str | None = None,
 ) -> Dataset:
-    """Read a table of numbers with one target column from a file.
+    """Read a table of numbers, most often with one target column, from a file.
 
     Parameters
     ----------
     path : str or Path
         A `.csv`, `.tsv` or `.txt` file with a header (UTF-8; separated by comma, semicolon, tab or bar, whichever the
         header has most of), or a `.parquet` file.
-    target : str
+    target : str, optional
         The column to predict: text, or numbers. Whole numbers are classes (int64), numbers with a fraction a quantity
         (float64).
     columns : sequence of str, optional
@@ -71,11 +71,14 @@ def read_table(
             explain("cannot read this kind of file", got=file.name, expected=", ".join(_READERS), hint="save it as CSV")
         )
     wanted = Wanted(target, node, None if columns is None else _names(columns), _names(drop))
-    features, (y, target_names, task), ids = _READERS[file.suffix.lower()](file, wanted)
+    features, found, ids = _READERS[file.suffix.lower()](file, wanted)
     names = tuple(column.name for column in features)
-    X = np.empty((len(y), len(features)))
-    for j, column in enumerate(features):
+    first = features[0].give()
+    X = np.empty((len(first), len(features)))
+    X[:, 0] = first
+    for j, column in enumerate(features[1:], 1):
         X[:, j] = column.give()
+    y, target_names, task = found or (None, (), "none")
     return Dataset(file.stem, X, y, names, target_names, task, str(file), ids)
 
 

@@ -124,16 +124,12 @@ class _OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         }
         if not (tags.target_tags.required or is_classifier(self.estimator) or is_regressor(self.estimator)):
             return validate_data(self, X, **checks), None
-        if y is not None and not is_sparse(y):
-            as_target(y)
         several = bool(tags.target_tags.multi_output)
-        X, y = validate_data(
-            self, X, y, multi_output=several, y_numeric=is_regressor(self.estimator) and not several, **checks
-        )
+        X, y = validate_data(self, X, y, multi_output=several, y_numeric=is_regressor(self.estimator), **checks)
         return X, self._checked_target(y, several)
 
     def _checked_target(self, y: Any, several: bool) -> Array:
-        y = y.toarray() if is_sparse(y) else np.asarray(y)
+        y = y.toarray() if is_sparse(y) else as_target(y)
         if is_classifier(self.estimator):
             if several and y.ndim == 2 and y.shape[1] == 1:
                 warnings.warn(
@@ -144,7 +140,7 @@ class _OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
                 )
                 y = y.ravel()
             check_classification_targets(y)
-        return np.asarray(y)
+        return y
 
     def _weight(self, X: Any, fit_params: dict[str, Any]) -> Array | None:
         """The sample weights among the parameters of `fit`, if the wrapped estimator takes them."""

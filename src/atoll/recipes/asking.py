@@ -2,16 +2,16 @@
 
 A nearest-neighbours model *is* its training rows, so what `fit` returns here holds none: it asks the nodes for
 candidates at every call. What is then made of the candidates (votes, weights, probabilities, graphs) is scikit-learn's
-own code, run over them by a stand-in (`_Answered`).
+own code, run over them by a stand-in (`Answered`). The mixins mirror scikit-learn's own, so each estimator has the
+methods that scikit-learn gives it and no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from sklearn import neighbors
 from sklearn.neighbors._base import _check_precomputed, _to_object_array
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -24,7 +24,7 @@ from atoll.rounds import Rounds
 from atoll.shards import Shard
 from atoll.trees import Array
 
-__all__ = ["STAND_INS", "AskingNeighbors", "Search"]
+__all__ = ["Answered", "Asking", "AskingByCount", "AskingByRadius", "Classifying", "Found", "Predicting", "Search"]
 
 _BATCH = 4096
 _HITS = 1 << 22
@@ -57,47 +57,49 @@ class Search(NamedTuple):
     own: Any = None
 
 
-class _Found(NamedTuple):
-    """Candidates of a batch of queries: arrays of shape (m, k), or lists of m arrays."""
+class Found(NamedTuple):
+    """Candidates of a batch of queries.
 
-    distance: Any
-    id: Any
-    label: Any
+    Attributes
+    ----------
+    distance, id : ndarray of shape (m, k), or object array of m arrays
+        Ordered by (distance, id).
+    label : ndarray of shape (candidates,) or (candidates, n_outputs), or None
+        One after the other, in the same order.
+    """
+
+    distance: Array
+    id: Array
+    label: Array | None
+
+    @property
+    def index(self) -> Array:
+        """The position of each candidate's label, laid out as `id`."""
+        if self.id.dtype != object:
+            return np.arange(self.id.size).reshape(self.id.shape)
+        ends = np.cumsum([len(i) for i in self.id])
+        positions: Array = _to_object_array(np.split(np.arange(ends[-1]), ends[:-1]))
+        return positions
 
 
-class _Answered:
-    """Stands in for a fitted estimator whose neighbours are known already."""
+class Answered:
+    """Stands in for a fitted estimator whose neighbours are known already; mixed in before its class."""
 
-    _found: _Found
+    _found: Found
     _y: Any
 
     def kneighbors(self, X: Any = None, n_neighbors: Any = None, return_distance: bool = True) -> Any:
-        index = np.arange(self._found.id.size).reshape(self._found.id.shape)
-        return (self._found.distance, index) if return_distance else index
+        """What was found, whatever is asked."""
+        return (self._found.distance, self._found.index) if return_distance else self._found.index
 
     def radius_neighbors(
         self, X: Any = None, radius: Any = None, return_distance: bool = True, sort_results: bool = False
     ) -> Any:
-        ends = np.cumsum([len(i) for i in self._found.id])
-        index = _to_object_array(np.split(np.arange(ends[-1]), ends[:-1]))
-        return (_to_object_array(self._found.distance), index) if return_distance else index
+        """What was found, whatever is asked."""
+        return (self._found.distance, self._found.index) if return_distance else self._found.index
 
 
-def _stand_in(base: type) -> type:
-    return type(f"Answered{base.__name__}", (_Answered, base), {"__doc__": _Answered.__doc__})
-
-
-_BASES = (
-    neighbors.KNeighborsClassifier,
-    neighbors.KNeighborsRegressor,
-    neighbors.RadiusNeighborsClassifier,
-    neighbors.RadiusNeighborsRegressor,
-    neighbors.NearestNeighbors,
-)
-STAND_INS: dict[type, type] = {base: _stand_in(base) for base in _BASES}
-
-
-class AskingNeighbors:
+class Asking:
     """Mixed in before a scikit-learn neighbours class: its searches ask the nodes, its arithmetic stays.
 
     Ids are global row ids; neighbours are ordered by (distance, id). Queries are sent in batches, so memory stays
@@ -106,101 +108,6 @@ class AskingNeighbors:
 
     _search: Search
     n_samples_fit_: int
-
-    def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
-        """Distances and global row ids of the nearest rows; see scikit-learn's method of this name.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (m, d), optional
-            Queries; None: the training rows themselves, each without itself, where they are yours.
-        n_neighbors : int, optional
-            Neighbours per query.
-        return_distance : bool, default=True
-            Whether to return distances too.
-
-        Returns
-        -------
-        distance : ndarray of shape (m, n_neighbors), float64
-            Only if `return_distance`.
-        id : ndarray of shape (m, n_neighbors), int64
-        """
-        k = self._checked_k(n_neighbors, X is None)
-        Q, ids = self._queries(X)
-        parts = [self._nearest(Q[s], k, None if ids is None else ids[s]) for s in _slices(Q.shape[0], _BATCH)]
-        index = np.concatenate([p.id for p in parts])
-        return (np.concatenate([p.distance for p in parts]), index) if return_distance else index
-
-    def radius_neighbors(
-        self, X: Any = None, radius: float | None = None, return_distance: bool = True, sort_results: bool = False
-    ) -> Any:
-        """Distances and global row ids of the rows within a radius; see scikit-learn's method of this name.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (m, d), optional
-            Queries; None: the training rows themselves, each without itself, where they are yours.
-        radius : float, optional
-            Rows at this distance count.
-        return_distance : bool, default=True
-            Whether to return distances too.
-        sort_results : bool, default=False
-            Hits are always ordered by (distance, id), so this changes nothing.
-
-        Returns
-        -------
-        distance : ndarray of shape (m,) of arrays
-            Only if `return_distance`.
-        id : ndarray of shape (m,) of arrays
-        """
-        check_is_fitted(self)
-        if sort_results and not return_distance:
-            raise ValueError("return_distance must be True if sort_results is True.")
-        Q, ids = self._queries(X)
-        r = self.radius if radius is None else radius  # type: ignore[attr-defined]
-        found = [self._within(Q[s], r, None if ids is None else ids[s]) for s in self._radius_batches(Q.shape[0])]
-        index = _to_object_array([i for part in found for i in part.id])
-        return (_to_object_array([d for part in found for d in part.distance]), index) if return_distance else index
-
-    def predict(self, X: Any) -> Array:
-        """Predict the target of each query, with scikit-learn's own arithmetic over the candidates."""
-        parts = list(self._each_batch(X, "predict"))
-        return np.concatenate(parts)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Class probabilities, with scikit-learn's own arithmetic over the candidates."""
-        parts = list(self._each_batch(X, "predict_proba"))
-        if isinstance(parts[0], list):
-            return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
-        return np.concatenate(parts)
-
-    def _each_batch(self, X: Any, method: str) -> Iterator[Any]:
-        Q, ids = self._queries(X)
-        by_radius = isinstance(self, neighbors.RadiusNeighborsClassifier | neighbors.RadiusNeighborsRegressor)
-        strict = by_radius and getattr(self, "outlier_label_", 0) is None
-        lonely: list[int] = []
-        k = 0 if by_radius else self._checked_k(None, X is None)
-        for s in self._radius_batches(Q.shape[0]) if by_radius else _slices(Q.shape[0], _BATCH):
-            own = None if ids is None else ids[s]
-            found = self._within(Q[s], self.radius, own) if by_radius else self._nearest(Q[s], k, own)  # type: ignore[attr-defined]
-            if strict:
-                lonely += [s.start + i for i, hits in enumerate(found.id) if not len(hits)]
-            if not lonely:
-                yield getattr(self._standing_in(found), method)(np.zeros((len(found.id), 1)))
-        if lonely:
-            raise ValueError(
-                f"No neighbors found for test samples {np.asarray(lonely)!r}, you can try using larger radius, giving "
-                "a label for outliers, or considering removing them from your dataset."
-            )
-
-    def _standing_in(self, found: _Found) -> Any:
-        stand_in: Any = object.__new__(STAND_INS[type(self).__mro__[2]])
-        stand_in.__dict__.update(self.__dict__)
-        labels = found.label if isinstance(found.label, np.ndarray) else np.concatenate(found.label)
-        if isinstance(found.id, np.ndarray):
-            labels = labels.reshape((found.id.size, *labels.shape[2:]))
-        stand_in._y, stand_in._found, stand_in._fit_method = labels, found, "kd_tree"
-        return stand_in
 
     def _queries(self, X: Any) -> tuple[Any, Array | None]:
         """Checked queries, and their own ids where they are the training rows."""
@@ -229,44 +136,117 @@ class AskingNeighbors:
         whole: Shard = self._search.own()
         return whole
 
-    def _checked_k(self, n_neighbors: int | None, is_train: bool) -> int:
-        check_is_fitted(self)
-        k = self.n_neighbors if n_neighbors is None else n_neighbors  # type: ignore[attr-defined]
-        if not isinstance(k, int | np.integer):
-            raise TypeError(f"n_neighbors does not take {type(k)} value, enter integer value")
-        if k <= 0:
-            raise ValueError(f"Expected n_neighbors > 0. Got {k}")
-        n = self.n_samples_fit_
-        if k > n - is_train:
-            sign = "<" if is_train else "<="
-            raise ValueError(
-                f"Expected n_neighbors {sign} n_samples_fit, but n_neighbors = {k}, n_samples_fit = {n}, "
-                f"n_samples = {n}"
-            )
-        return int(k)
-
     def _settings(self, Q: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         search = self._search
         settings, arrays = metric_payload(search.metric)
         settings |= {"method": search.method, "leaf_size": search.leaf_size, "labels": search.labels}
         return settings, {**query_payload(Q), **arrays}
 
-    def _nearest(self, Q: Any, k: int, own: Array | None) -> _Found:
+
+class AskingByCount(Asking):
+    """Asks for the nearest rows: scikit-learn's `KNeighborsMixin`."""
+
+    n_neighbors: int
+
+    def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
+        """Distances and global row ids of the nearest rows; see scikit-learn's method of this name.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (m, d), optional
+            Queries; None: the training rows themselves, each without itself, where they are yours.
+        n_neighbors : int, optional
+            Neighbours per query.
+        return_distance : bool, default=True
+            Whether to return distances too.
+
+        Returns
+        -------
+        distance : ndarray of shape (m, n_neighbors), float64
+            Only if `return_distance`.
+        id : ndarray of shape (m, n_neighbors), int64
+        """
+        parts = list(self._by_count(X, n_neighbors))
+        index = np.concatenate([p.id for p in parts])
+        return (np.concatenate([p.distance for p in parts]), index) if return_distance else index
+
+    def _by_count(self, X: Any, n_neighbors: int | None = None) -> Iterator[Found]:
+        check_is_fitted(self)
+        k = self.n_neighbors if n_neighbors is None else _checked(n_neighbors)
+        Q, own = self._queries(X)
+        self._enough(k, Q.shape[0], own is not None)
+        for s in _slices(Q.shape[0], _BATCH):
+            yield self._nearest(Q[s], k, None if own is None else own[s])
+
+    def _enough(self, k: int, m: int, is_train: bool) -> None:
+        n = self.n_samples_fit_
+        if k > n - is_train:
+            raise ValueError(
+                f"Expected n_neighbors {'<' if is_train else '<='} n_samples_fit, but n_neighbors = {k}, "
+                f"n_samples_fit = {n}, n_samples = {m}"
+            )
+
+    def _nearest(self, Q: Any, k: int, own: Array | None) -> Found:
         """The k nearest rows of each query; without the query itself where `own` names it."""
         settings, payload = self._settings(Q)
         wanted = k if own is None else k + 1
         got = self._search.rounds.round(
             "neighbors.nearest", payload, combine=TopK(wanted), settings={**settings, "k": wanted}
         )
-        found = _Found(got["distance"], got["id"], got.get("label"))
-        if (found.id < 0).any():
+        distance, index, label = got["distance"], got["id"], got.get("label")
+        if (index < 0).any():
             raise ValueError(
-                f"{wanted} neighbors per samples are required, but some samples have only {_fewest(found)} neighbors "
-                "in the rows, or the precomputed graph, of the nodes that answered."
+                f"{wanted} neighbors per samples are required, but some samples have only "
+                f"{(index >= 0).sum(axis=1).min()} neighbors in precomputed graph matrix, or in the rows of the nodes "
+                "that answered."
             )
-        return found if own is None else _without_self(found, own)
+        keep = np.ones(index.shape, dtype=bool) if own is None else _others(index, own)
+        m = len(index)
+        return Found(distance[keep].reshape(m, k), index[keep].reshape(m, k), None if label is None else label[keep])
 
-    def _within(self, Q: Any, radius: float, own: Array | None) -> _Found:
+
+class AskingByRadius(Asking):
+    """Asks for the rows within a radius: scikit-learn's `RadiusNeighborsMixin`."""
+
+    radius: float
+
+    def radius_neighbors(
+        self, X: Any = None, radius: float | None = None, return_distance: bool = True, sort_results: bool = False
+    ) -> Any:
+        """Distances and global row ids of the rows within a radius; see scikit-learn's method of this name.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (m, d), optional
+            Queries; None: the training rows themselves, each without itself, where they are yours.
+        radius : float, optional
+            Rows at this distance count.
+        return_distance : bool, default=True
+            Whether to return distances too.
+        sort_results : bool, default=False
+            Hits are always ordered by (distance, id), so this changes nothing.
+
+        Returns
+        -------
+        distance : ndarray of shape (m,) of arrays
+            Only if `return_distance`.
+        id : ndarray of shape (m,) of arrays
+        """
+        if sort_results and not return_distance:
+            raise ValueError("return_distance must be True if sort_results is True.")
+        parts = list(self._by_radius(X, radius))
+        index = np.concatenate([p.id for p in parts])
+        return (np.concatenate([p.distance for p in parts]), index) if return_distance else index
+
+    def _by_radius(self, X: Any, radius: float | None = None) -> Iterator[Found]:
+        """Batches so small that even if every row were a hit, memory would stay bounded."""
+        check_is_fitted(self)
+        Q, own = self._queries(X)
+        size = max(1, min(_BATCH, _HITS // max(self.n_samples_fit_, 1)))
+        for s in _slices(Q.shape[0], size):
+            yield self._within(Q[s], self.radius if radius is None else radius, None if own is None else own[s])
+
+    def _within(self, Q: Any, radius: float, own: Array | None) -> Found:
         settings, payload = self._settings(Q)
         got = self._search.rounds.round(
             "neighbors.within", payload, combine=Each(), settings={**settings, "radius": float(radius)}
@@ -275,26 +255,61 @@ class AskingNeighbors:
         order = np.lexsort((got["id"], got["distance"], got["query"]))
         order = order[keep[order]]
         ends = np.cumsum(np.bincount(got["query"][order], minlength=Q.shape[0]))[:-1]
-        distance, index = (np.split(got[name][order], ends) for name in ("distance", "id"))
-        return _Found(distance, index, np.split(got["label"][order], ends) if "label" in got else None)
+        distance, index = (_to_object_array(np.split(got[name][order], ends)) for name in ("distance", "id"))
+        return Found(distance, index, got["label"][order] if "label" in got else None)
 
-    def _radius_batches(self, m: int) -> list[slice]:
-        """Slices so small that even if every row were a hit, memory would stay bounded."""
-        return _slices(m, max(1, min(_BATCH, _HITS // max(self.n_samples_fit_, 1))))
+
+class Predicting:
+    """Predicts with scikit-learn's own arithmetic over the candidates."""
+
+    _stand_in: ClassVar[type[Answered]]
+    _target: np.dtype[Any]
+
+    def predict(self, X: Any) -> Array:
+        """Predict the target of each query; X=None asks about the training rows, where they are yours."""
+        return np.concatenate(list(self._answers("predict", X)))
+
+    def _answers(self, method: str, X: Any) -> Iterator[Any]:
+        for found in self._candidates(X):
+            stand_in = object.__new__(self._stand_in)
+            stand_in.__dict__.update(self.__dict__, _found=found, _y=self._targets(found), _fit_method="kd_tree")
+            yield getattr(stand_in, method)(np.zeros((len(found.id), 1)))
+
+    def _candidates(self, X: Any) -> Iterator[Found]:
+        asking: Any = self
+        return asking._by_radius(X) if isinstance(self, AskingByRadius) else asking._by_count(X)  # type: ignore[no-any-return]
+
+    def _targets(self, found: Found) -> Array:
+        """The candidates' targets in the type that `fit` was given; one row at least, for its shape and type."""
+        label: Any = found.label
+        return np.asarray(label if len(label) else np.zeros((1, *label.shape[1:])), dtype=self._target)
+
+
+class Classifying(Predicting):
+    """Gives probabilities too."""
+
+    def predict_proba(self, X: Any) -> Any:
+        """Class probabilities, shape (m, n_classes); a list of such arrays where y has several columns."""
+        parts = list(self._answers("predict_proba", X))
+        if isinstance(parts[0], list):
+            return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        return np.concatenate(parts)
 
 
 def _slices(m: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, m)) for i in range(0, m, size)]
 
 
-def _fewest(found: _Found) -> int:
-    return int((found.id >= 0).sum(axis=1).min())
+def _checked(n_neighbors: Any) -> int:
+    if n_neighbors <= 0:
+        raise ValueError(f"Expected n_neighbors > 0. Got {n_neighbors}")
+    if not isinstance(n_neighbors, int | np.integer):
+        raise TypeError(f"n_neighbors does not take {type(n_neighbors)} value, enter integer value")
+    return int(n_neighbors)
 
 
-def _without_self(found: _Found, own: Array) -> _Found:
-    """Drop each query from its own neighbours; the last one where it is hidden behind its duplicates."""
-    keep = found.id != own[:, None]
+def _others(index: Array, own: Array) -> Array:
+    """All but each query itself; all but the last one where it is hidden behind its duplicates."""
+    keep: Array = index != own[:, None]
     keep[keep.all(axis=1), -1] = False
-    m, k = found.id.shape
-    label = None if found.label is None else found.label[keep].reshape((m, k - 1, *found.label.shape[2:]))
-    return _Found(found.distance[keep].reshape(m, k - 1), found.id[keep].reshape(m, k - 1), label)
+    return keep

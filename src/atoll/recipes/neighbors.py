@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn import neighbors
 from sklearn.base import is_classifier, is_regressor
+from sklearn.metrics import DistanceMetric
+from sklearn.metrics._dist_metrics import METRIC_MAPPING32, METRIC_MAPPING64
+from sklearn.neighbors import (
+    KernelDensity,
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    NearestNeighbors,
+    RadiusNeighborsClassifier,
+    RadiusNeighborsRegressor,
+)
 from sklearn.utils.validation import validate_data
 
 from atoll.combine import LogSum, Sum
-from atoll.errors import NotAvailable, explain
+from atoll.errors import InvalidData, NotAvailable, explain
 from atoll.nearest import Metric, choose_method
 from atoll.operations.neighbors import metric_payload, query_payload
-from atoll.recipes.asking import AskingNeighbors, Search
+from atoll.recipes.asking import (
+    Answered,
+    AskingByCount,
+    AskingByRadius,
+    Classifying,
+    Found,
+    Predicting,
+    Search,
+)
 from atoll.recipes.base import recipe
 from atoll.rounds import Rounds
 from atoll.schema import Schema
@@ -34,32 +52,71 @@ __all__ = [
 ]
 
 
-class AskingKNeighborsClassifier(AskingNeighbors, neighbors.KNeighborsClassifier):
+class _AnsweredKNeighborsClassifier(Answered, KNeighborsClassifier):
+    pass
+
+
+class _AnsweredKNeighborsRegressor(Answered, KNeighborsRegressor):
+    pass
+
+
+class _AnsweredRadiusNeighborsClassifier(Answered, RadiusNeighborsClassifier):
+    pass
+
+
+class _AnsweredRadiusNeighborsRegressor(Answered, RadiusNeighborsRegressor):
+    pass
+
+
+class AskingKNeighborsClassifier(Classifying, AskingByCount, KNeighborsClassifier):
     """A k-nearest-neighbours classifier that asks the nodes for candidates."""
 
+    _stand_in = _AnsweredKNeighborsClassifier
 
-class AskingKNeighborsRegressor(AskingNeighbors, neighbors.KNeighborsRegressor):
+
+class AskingKNeighborsRegressor(Predicting, AskingByCount, KNeighborsRegressor):
     """A k-nearest-neighbours regressor that asks the nodes for candidates."""
 
+    _stand_in = _AnsweredKNeighborsRegressor
 
-class AskingRadiusNeighborsClassifier(AskingNeighbors, neighbors.RadiusNeighborsClassifier):
+
+class AskingRadiusNeighborsClassifier(Classifying, AskingByRadius, RadiusNeighborsClassifier):
     """A fixed-radius classifier that asks the nodes for candidates."""
 
+    _stand_in = _AnsweredRadiusNeighborsClassifier
 
-class AskingRadiusNeighborsRegressor(AskingNeighbors, neighbors.RadiusNeighborsRegressor):
+    def _candidates(self, X: Any) -> Iterator[Found]:
+        """Where a query without neighbours is an error, the error names all of them."""
+        start, lonely = 0, list[int]()
+        for found in super()._candidates(X):
+            if self.outlier_label_ is None:
+                lonely += [start + i for i, hits in enumerate(found.id) if not len(hits)]
+            if not lonely:
+                yield found
+            start += len(found.id)
+        if lonely:
+            raise ValueError(
+                f"No neighbors found for test samples {np.asarray(lonely)!r}, you can try using larger radius, giving "
+                "a label for outliers, or considering removing them from your dataset."
+            )
+
+
+class AskingRadiusNeighborsRegressor(Predicting, AskingByRadius, RadiusNeighborsRegressor):
     """A fixed-radius regressor that asks the nodes for candidates."""
 
+    _stand_in = _AnsweredRadiusNeighborsRegressor
 
-class AskingNearestNeighbors(AskingNeighbors, neighbors.NearestNeighbors):
+
+class AskingNearestNeighbors(AskingByCount, AskingByRadius, NearestNeighbors):
     """A neighbour search that asks the nodes for candidates."""
 
 
 _ASKING: dict[type, type] = {
-    neighbors.KNeighborsClassifier: AskingKNeighborsClassifier,
-    neighbors.KNeighborsRegressor: AskingKNeighborsRegressor,
-    neighbors.RadiusNeighborsClassifier: AskingRadiusNeighborsClassifier,
-    neighbors.RadiusNeighborsRegressor: AskingRadiusNeighborsRegressor,
-    neighbors.NearestNeighbors: AskingNearestNeighbors,
+    KNeighborsClassifier: AskingKNeighborsClassifier,
+    KNeighborsRegressor: AskingKNeighborsRegressor,
+    RadiusNeighborsClassifier: AskingRadiusNeighborsClassifier,
+    RadiusNeighborsRegressor: AskingRadiusNeighborsRegressor,
+    NearestNeighbors: AskingNearestNeighbors,
 }
 
 
@@ -75,13 +132,14 @@ def fit_neighbors(estimator: Any, rounds: Rounds) -> Any:
     asking.fit(*_made_up(schema, asking))
     for leftover in ("_fit_X", "_tree", "_y"):
         asking.__dict__.pop(leftover, None)
-    metric = _metric(asking)
+    metric = _as_metric(asking.effective_metric_, asking.effective_metric_params_)
+    _check_square(metric, schema)
     asking.n_samples_fit_, asking.n_features_in_ = schema.n_rows, schema.n_features
-    method = choose_method(
-        schema.n_rows, schema.n_features, asking.n_neighbors, asking.algorithm, metric, sparse=schema.sparse
-    )
+    sparse = schema.sparse and metric.name != "precomputed"
+    method = choose_method(schema.n_rows, schema.n_features, asking.n_neighbors, asking.algorithm, metric, sparse)
     asking._fit_method = method
     labels = "code" if is_classifier(asking) else "target" if is_regressor(asking) else "none"
+    asking._target = _target_dtype(labels, schema)
     seen = rounds.through(codes(schema.classes)) if labels == "code" else rounds
     asking._search = Search(seen, method, metric, asking.leaf_size, labels, _own(rounds))
     if getattr(asking, "outlier_label", None) == "most_frequent":
@@ -97,6 +155,21 @@ def fit_neighbors_faiss(estimator: Any, rounds: Rounds) -> Any:
     return asking
 
 
+def _target_dtype(labels: str, schema: Schema) -> np.dtype[Any]:
+    """In what scikit-learn computes with targets: class codes, float32 as it came, float64 for other numbers."""
+    if labels == "code":
+        return np.dtype(np.intp)
+    single = labels == "target" and np.dtype(schema.target_dtype) == np.float32
+    return np.dtype(np.float32 if single else np.float64)
+
+
+def _check_square(metric: Metric, schema: Schema) -> None:
+    if metric.name == "precomputed" and schema.n_rows != schema.n_features:
+        raise ValueError(
+            f"Precomputed matrix must be square. Input is a {schema.n_rows}x{schema.n_features} matrix."
+        )
+
+
 def _own(rounds: Rounds) -> Any:
     """The pooled rows, where they are the user's own."""
     return getattr(rounds.link, "pooled", None) if rounds.run.trust == "distributed" else None
@@ -105,9 +178,11 @@ def _own(rounds: Rounds) -> Any:
 def _made_up(schema: Schema, estimator: Any) -> tuple[Any, ...]:
     """One row of zeros per class, with its label, as the schema describes rows."""
     n = max([len(c) for c in schema.classes], default=1)
-    d = n if estimator.metric == "precomputed" else schema.n_features
-    X: Any = np.zeros((n, d), dtype=schema.dtype)
-    X = sp.csr_matrix(X) if schema.sparse else X
+    X: Any = np.zeros((n, schema.n_features), dtype=schema.dtype)
+    if estimator.metric == "precomputed":
+        X = np.zeros((n, n))
+    elif schema.sparse:
+        X = sp.csr_matrix(X)
     if is_classifier(estimator):
         columns = [c[np.arange(n) % len(c)] for c in schema.classes]
         return X, np.stack(columns, axis=1) if schema.n_outputs else columns[0]
@@ -116,18 +191,25 @@ def _made_up(schema: Schema, estimator: Any) -> tuple[Any, ...]:
     return (X,)
 
 
-def _metric(asking: Any) -> Metric:
-    """The metric that scikit-learn settled on, with arrays apart from plain settings."""
-    name, params = asking.effective_metric_, asking.effective_metric_params_
-    return _as_metric(name, params)
-
-
 def _as_metric(name: Any, params: dict[str, Any]) -> Metric:
+    """A metric as scikit-learn settled on it, with arrays apart from plain settings."""
     arrays = {k: np.asarray(v, dtype=np.float64) for k, v in params.items() if np.ndim(v) > 0}
     settings = {k: _plain(v) for k, v in params.items() if k not in arrays and v is not None}
     if callable(name):
         return Metric("callable", settings, arrays, name)
-    return Metric(str(name), settings, arrays, None)
+    return Metric(_named(name) if isinstance(name, DistanceMetric) else str(name), settings, arrays, None)
+
+
+_WITH_SETTINGS = ("mahalanobis", "minkowski", "p", "pyfunc", "seuclidean")
+
+
+def _named(metric: DistanceMetric) -> str:
+    """The name of a metric that came as an object; its settings, if it had any, cannot be read from it."""
+    names = [n for known in (METRIC_MAPPING64, METRIC_MAPPING32) for n, kind in known.items() if type(metric) is kind]
+    if not names or names[0] in _WITH_SETTINGS:
+        hint = "give the metric by name, and its settings in metric_params"
+        raise InvalidData(explain("a metric object does not tell its settings", got=type(metric).__name__, hint=hint))
+    return str(names[0])
 
 
 def _plain(value: Any) -> Any:
@@ -141,7 +223,7 @@ def _most_frequent(rounds: Rounds, schema: Schema) -> list[Any]:
     return [c[counts[f"count.{i}"].argmax()] for i, c in enumerate(schema.classes)]
 
 
-class AskingKernelDensity(neighbors.KernelDensity):
+class AskingKernelDensity(KernelDensity):
     """A kernel density that asks the nodes for sums of kernels."""
 
     _search: Search
@@ -168,7 +250,7 @@ class AskingKernelDensity(neighbors.KernelDensity):
                 explain("sample() draws from the training rows, and those stay on their nodes", hint=hint)
             )
         whole = self._search.own()
-        ordinary = neighbors.KernelDensity(**self.get_params(deep=False))
+        ordinary = KernelDensity(**self.get_params(deep=False))
         drawn: Array = ordinary.fit(whole.X, sample_weight=whole.columns.get("sample_weight")).sample(
             n_samples, random_state
         )
@@ -179,7 +261,7 @@ class AskingKernelDensity(neighbors.KernelDensity):
         settings, arrays = metric_payload(search.metric)
         settings |= {
             "bandwidth": float(self.bandwidth_), "kernel": self.kernel, "algorithm": search.method,
-            "leaf_size": self.leaf_size, "atol": float(self.atol * self._total), "rtol": float(self.rtol),
+            "leaf_size": self.leaf_size, "atol": float(self.atol), "rtol": float(self.rtol),
             "breadth_first": bool(self.breadth_first),
         }  # fmt: skip
         payload = {**query_payload(X), **arrays}
@@ -189,7 +271,7 @@ class AskingKernelDensity(neighbors.KernelDensity):
 _BATCH = 4096
 
 
-@recipe(neighbors.KernelDensity, asks=True, per_row=("tree_",))
+@recipe(KernelDensity, asks=True, per_row=("tree_",))
 def fit_density(estimator: Any, rounds: Rounds) -> AskingKernelDensity:
     """Exact up to the estimator's own `rtol` and `atol`: nodes send the logarithm of their sum of kernels."""
     schema = rounds.schema

@@ -1,0 +1,294 @@
+"""Every recipe, over every data set, partition and number of nodes: laws 1, 2, 3, 5, 7, 8 and 10 of docs/architecture.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from cases import LOADERS, PARTITIONS, data, parts
+from laws import CLOSE, EXAMPLES, answers, attributes, fits, queries, settled
+from sklearn.base import clone
+
+from atoll import Distributed, Federated, Federation, wire
+from atoll.engines import close_all
+from atoll.engines.base import Done
+from atoll.engines.inprocess import InProcess
+from atoll.memory import Store
+from atoll.messages import Exchange
+from atoll.operations import operations
+from atoll.recipes import supported
+from atoll.shards import Shard
+from atoll.worker import assemble, block
+
+CASES = [(kind, i) for kind in sorted(EXAMPLES, key=lambda k: k.__name__) for i in range(len(EXAMPLES[kind]))]
+GRID = list(itertools.product(LOADERS, PARTITIONS, [1, 2, 5, 10]))
+SAMPLE = [
+    ("iris", "iid", 1), ("iris", "label", 5), ("iris", "one-row", 2), ("iris", "dirichlet", 10),
+    ("wine", "label", 2), ("wine", "one-row", 5), ("diabetes", "iid", 5), ("diabetes", "one-row", 10),
+    ("breast_cancer", "dirichlet", 5), ("digits", "label", 10),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ended():
+    yield
+    close_all()
+
+
+def grid(cases):
+    rest = [pytest.param(*c, marks=pytest.mark.thorough) for c in GRID if c not in cases]
+    return pytest.mark.parametrize(("name", "partition", "n_nodes"), [*cases, *rest])
+
+
+@pytest.fixture(params=CASES, ids=lambda c: f"{c[0].__name__}-{c[1]}")
+def make(request):
+    kind, i = request.param
+    return EXAMPLES[kind][i]
+
+
+def federation(name, partition, n_nodes, **settings):
+    X, y = data(name)
+    shards = [Shard.of(f"node-{i:02d}", X[p], y[p], ids=p) for i, p in enumerate(parts(name, n_nodes, partition))]
+    return Federation(shards, **settings)
+
+
+def fitted(make, name, partition, n_nodes, **settings):
+    estimator = make(name)
+    if not fits(estimator, name):
+        pytest.skip("a classifier on a regression target")
+    return Federated(estimator).fit(federation(name, partition, n_nodes, **settings))
+
+
+def test_every_supported_estimator_has_an_example():
+    assert set(supported()) == set(EXAMPLES)
+
+
+@grid(SAMPLE)
+def test_equal_to_pooled(make, name, partition, n_nodes):
+    """Laws 1, 2 and 10: scikit-learn's numbers on the pooled rows, ties apart, and those follow (distance, id)."""
+    model, Q = fitted(make, name, partition, n_nodes), queries(name)
+    pooled = clone(model.estimator).fit(*data(name))
+    got, expected, clear = answers(model, Q), answers(pooled, Q), settled(model.estimator, pooled, Q)
+    assert got.keys() == expected.keys()
+    assert clear.sum() > len(Q) // 2
+    for what in expected:
+        if what in ("predict", "ids", "hits") and expected[what].dtype.kind != "f":
+            same = got[what][clear] == expected[what][clear]
+            assert same.all() or what == "ids" and only_ties_differ(got, expected, clear), what
+        elif len(expected[what]) == len(Q):
+            np.testing.assert_allclose(got[what][clear], expected[what][clear], rtol=CLOSE, atol=1e-12, err_msg=what)
+        else:
+            np.testing.assert_allclose(got[what], expected[what], rtol=CLOSE, atol=1e-12, err_msg=what)
+
+
+def only_ties_differ(got, expected, clear):
+    """Rows at the same distance may stand in another order, for scikit-learn has none."""
+    rows = zip(got["distances"][clear], got["ids"][clear], expected["ids"][clear], strict=True)
+    return all(set(i[d < d[-1]]) == set(e[d < d[-1]]) or np.isclose(d[1:], d[:-1], rtol=CLOSE).any() for d, i, e in rows)
+
+
+@grid(SAMPLE)
+def test_fitted_attributes_are_those_of_the_pooled_fit(make, name, partition, n_nodes):
+    model = fitted(make, name, partition, n_nodes)
+    pooled = clone(model.estimator).fit(*data(name))
+    for what, expected in attributes(pooled).items():
+        np.testing.assert_allclose(
+            np.asarray(getattr(model, what), dtype=float), np.asarray(expected, dtype=float), rtol=1e-8, atol=1e-11,
+            err_msg=what,
+        )  # fmt: skip
+
+
+@grid(SAMPLE[1:4])
+def test_ties_are_ordered_by_distance_then_row_id(make, name, partition, n_nodes):
+    model = fitted(make, name, partition, n_nodes)
+    if not hasattr(model, "kneighbors"):
+        pytest.skip("has no neighbours to order")
+    distance, index = model.kneighbors(queries(name), n_neighbors=20)
+    order = np.lexsort((index, distance), axis=1)
+    assert (order == np.arange(20)).all()
+    fewer_distance, fewer = model.kneighbors(queries(name), n_neighbors=6)
+    assert (fewer == index[:, :6]).all()
+    assert (fewer_distance == distance[:, :6]).all()
+
+
+PLACES = [
+    ("inprocess", None, "tree"), ("inprocess", None, "tree(fan_out=3)"), ("inprocess", None, "tree(fan_out=4)"),
+    ("processes", 1, "star"), ("processes", 2, "star"), ("processes", 4, "star"),
+    ("processes", 2, "tree"), ("processes", 2, "tree(fan_out=3)"), ("processes", 4, "tree(fan_out=4)"),
+]  # fmt: skip
+MORE_PLACES = [
+    ("processes", workers, plan)
+    for workers, plan in itertools.product((1, 2, 4), ("tree", "tree(fan_out=3)", "tree(fan_out=4)"))
+    if ("processes", workers, plan) not in PLACES
+]
+
+
+def same_bits(a, b):
+    assert a.keys() == b.keys()
+    for what in a:
+        assert a[what].dtype == b[what].dtype
+        assert a[what].tobytes() == b[what].tobytes(), what
+
+
+@grid([("iris", "label", 5), ("wine", "one-row", 10), ("diabetes", "dirichlet", 5)])
+def test_same_bits_everywhere(make, name, partition, n_nodes, request):
+    """Law 3: engines, numbers of workers and reduce plans change no bit."""
+    here, Q = fitted(make, name, partition, n_nodes), queries(name)
+    expected = answers(here, Q)
+    thorough = request.node.get_closest_marker("thorough")
+    for engine, workers, topology in PLACES + (MORE_PLACES if thorough else []):
+        there = fitted(make, name, partition, n_nodes, engine=engine, n_workers=workers, topology=topology)
+        same_bits(answers(there, Q), expected)
+        same_bits(attributes(there._model), attributes(here._model))
+        assert [r._replace(seconds=0, links={}) for r in there.run_] == [r._replace(seconds=0, links={}) for r in here.run_]
+
+
+class Shuffled(InProcess):
+    """Answers in blocks that arrive in any order."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.rng = np.random.default_rng(seed)
+
+    def submit(self, key, x):
+        shards, _ = self._attached[key]
+        n = len(x.cohort)
+        cuts = np.sort(self.rng.integers(0, n + 1, size=3))
+        blocks = [block(x, piece.tolist(), shards, Store()) for piece in np.split(np.arange(n), cuts)]
+        return Done(assemble(x, [blocks[i] for i in self.rng.permutation(len(blocks))], 0.0))
+
+
+@pytest.mark.parametrize("topology", ["star", "tree(fan_out=3)"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_arrival_changes_no_bit(make, topology, seed, monkeypatch):
+    expected = answers(fitted(make, "iris", "dirichlet", 10), queries("iris"))
+    monkeypatch.setattr("atoll.federation.live", lambda name, n, engine=Shuffled(seed): engine)
+    got = answers(fitted(make, "iris", "dirichlet", 10, topology=topology), queries("iris"))
+    same_bits(got, expected)
+
+
+def test_what_is_asked_is_data(make, monkeypatch):
+    """Law 5: every exchange travels through the wire format and asks the same afterwards."""
+    asked = []
+    real = InProcess.submit
+
+    def submit(self, key, x):
+        again = wire.decode(wire.encode(x), Exchange)
+        assert again.digest == x.digest
+        asked.append(again.op)
+        return real(self, key, again)
+
+    expected = answers(fitted(make, "iris", "label", 5), queries("iris"))
+    monkeypatch.setattr(InProcess, "submit", submit)
+    same_bits(answers(fitted(make, "iris", "label", 5), queries("iris")), expected)
+    assert asked[0] == "describe.schema"
+
+
+class Killed(Exception):
+    """Stands for the end of the program."""
+
+
+def test_a_run_killed_at_any_point_and_run_again_ends_with_the_same_bits(make, tmp_path, monkeypatch):
+    """Law 7."""
+    Q = queries("iris")
+    whole = fitted(make, "iris", "label", 5)
+    expected = answers(whole, Q)
+    rounds = whole.run_.rounds
+    real, asked = InProcess.submit, []
+
+    def counting(self, key, x):
+        if len(asked) >= limit:
+            raise Killed
+        asked.append(x.number)
+        return real(self, key, x)
+
+    monkeypatch.setattr(InProcess, "submit", counting)
+    for kill_at in sorted({0, 1, 2, rounds // 2, rounds - 1}):
+        folder = tmp_path / str(kill_at)
+        limit = kill_at
+        asked.clear()
+        with pytest.raises(Killed):
+            answers(fitted(make, "iris", "label", 5, journal=folder), Q)
+        limit = 10**9
+        asked.clear()
+        again = fitted(make, "iris", "label", 5, journal=folder)
+        same_bits(answers(again, Q), expected)
+        assert asked == list(range(kill_at, rounds)), "what was answered before is not asked again"
+        asked.clear()
+        same_bits(answers(fitted(make, "iris", "label", 5, journal=folder), Q), expected)
+        assert asked == []
+
+
+def test_what_left_each_node_is_declared_measured_and_shown(make):
+    """Law 8."""
+    model = fitted(make, "iris", "label", 5)
+    answers(model, queries("iris"))
+    run = model.run_
+    left = run.disclosures()
+    assert {d.node for d in left} == set(run.nodes)
+    assert all(d.what == operations[d.op].discloses for d in left)
+    assert sum(d.bytes for d in left) == run.bytes_up == sum(r.bytes_up for r in run)
+    assert "what left the nodes" in str(run)
+    assert run.trust == "federated"
+
+
+def test_no_row_leaves_a_node(make, monkeypatch):
+    """No contribution holds a training row; diabetes' rows are all distinct and in no statistic."""
+    name = "iris"
+    X = data(name)[0] + np.random.default_rng(0).normal(size=data(name)[0].shape) * 1e-3
+    rows = {row.tobytes() for row in X}
+    real, leaks = InProcess.submit, []
+
+    def watching(self, key, x):
+        for position, shard in enumerate(self._attached[key][0]):
+            tree = block(x, [position], {x.cohort[position]: shard}, Store())
+            for _, _, part in itertools.chain(*tree.held.values()):
+                for array in part.values():
+                    flat = np.ascontiguousarray(array, dtype=float).reshape(-1) if array.dtype.kind in "fiu" else []
+                    leaks.extend(i for i in range(len(flat) - 3) if flat[i : i + 4].tobytes() in rows)
+        return real(self, key, x)
+
+    monkeypatch.setattr(InProcess, "submit", watching)
+    estimator = make(name)
+    pieces = [p for p in parts(name, 5, "label") if len(p)]
+    model = Federated(estimator).fit(Federation.from_shards([(X[p], data(name)[1][p]) for p in pieces]))
+    answers(model, queries(name))
+    assert leaks == []
+
+
+def test_one_row_per_node_and_a_node_without_a_class(make):
+    """Law 10, at its edge: as many nodes as rows."""
+    estimator = make("iris")
+    X, y = data("iris")
+    keep = np.arange(0, 150, 5)
+    sites = Federation.from_shards([(X[[i]], y[[i]]) for i in keep])
+    if hasattr(estimator, "radius"):
+        estimator.set_params(radius=30.0)
+    got = answers(Federated(clone(estimator)).fit(sites), queries("iris"))
+    pooled = clone(estimator).fit(X[keep], y[keep])
+    clear = settled(estimator, pooled, queries("iris"))
+    for what, expected in answers(pooled, queries("iris")).items():
+        if what in ("predict", "predict_proba", "score_samples"):
+            np.testing.assert_allclose(got[what][clear], expected[clear], rtol=CLOSE, err_msg=what)
+
+
+def test_distributed_and_federated_are_one(make):
+    X, y = data("iris")
+    estimator = make("iris")
+    distributed = Distributed(estimator, n_nodes=5, partition="label", random_state=3).fit(X, y)
+    sites = Federation.simulate(X, y, n_nodes=5, partition="label", random_state=3)
+    same_bits(answers(distributed, queries("iris")), answers(Federated(estimator).fit(sites), queries("iris")))
+
+
+def test_a_fitted_model_is_pickled_as_a_value(make):
+    model = fitted(make, "iris", "label", 5, engine="processes", n_workers=2)
+    again = pickle.loads(pickle.dumps(model))
+    same_bits(answers(again, queries("iris")), answers(model, queries("iris")))
+
+
+def test_a_digest_does_not_see_the_name_of_the_run():
+    fields = {f.name for f in dataclasses.fields(Exchange)}
+    assert "run" in fields
