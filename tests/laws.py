@@ -79,7 +79,14 @@ def answers(model: Any, Q: np.ndarray) -> dict[str, np.ndarray]:
 def attributes(model: Any) -> dict[str, np.ndarray]:
     """Public fitted arrays and numbers, by name."""
     public = {n: v for n, v in vars(model).items() if n.endswith("_") and not n.startswith("_")}
-    return {n: np.asarray(v) for n, v in public.items() if np.asarray(v).dtype.kind in "biufU"}
+    return {n: np.asarray(v) for n, v in public.items() if np.asarray(v).dtype.kind in "biuf"}
+
+
+def rounding(pooled: Any, name: str) -> float:
+    """scikit-learn's brute search forms |q|² − 2qx + |x|², so its distances err by up to √ε times a row's norm."""
+    if getattr(pooled, "_fit_method", None) != "brute":
+        return 1e-12
+    return float(1e-7 * np.linalg.norm(data(name)[0], axis=1).max())
 
 
 def settled(estimator: Any, pooled: Any, Q: np.ndarray) -> np.ndarray:

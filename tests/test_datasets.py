@@ -30,7 +30,7 @@ def save(tmp_path: Path) -> Any:
     return write
 
 
-def refusal(path: Path | str, target: str = "y", **options: Any) -> str:
+def refusal(path: Path | str, target: str | None = "y", **options: Any) -> str:
     with pytest.raises(InvalidData) as caught:
         read_table(path, target, **options)
     return str(caught.value)
@@ -465,3 +465,25 @@ def test_csv_needs_no_pyarrow(save: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(builtins, "__import__", guarded)
     assert isinstance(read_table(path, "species"), Dataset)
+
+
+# Without a target
+
+
+def test_a_table_without_target(save: Any, tmp_path: Path) -> None:
+    saved(pd.DataFrame({"a": [1, 2], "site": ["u", "v"]}), tmp_path)
+    for path in (save("a,site\n1,u\n2,v\n"), tmp_path / "data.parquet"):
+        data = read_table(path, node="site")
+        assert data.X.tolist() == [[1], [2]]
+        assert data.y is None
+        assert data.target_names == ()
+        assert data.task == "none"
+        assert data.node is not None
+        assert data.node.tolist() == ["u", "v"]
+    assert "cannot be a feature too" in refusal(tmp_path / "data.csv", None, columns=["site"], node="site")
+
+
+def test_many_columns(save: Any) -> None:
+    X = np.random.default_rng(0).random((150, 3000)).round(4)
+    text = "\n".join([",".join(f"c{j}" for j in range(3000)), *(",".join(map(str, row)) for row in X.tolist())])
+    np.testing.assert_array_equal(read_table(save(text)).X, X)

@@ -204,7 +204,7 @@ def class_names(table: Dataset, task: Task) -> dict[Any, str]:
 
 
 def start(nodes: Nodes) -> float:
-    """Try engine, topology and rule on made-up nodes of one row each, which starts the workers.
+    """Try engine and topology on made-up nodes of one row each, which starts the workers.
 
     Returns
     -------
@@ -220,9 +220,8 @@ def start(nodes: Nodes) -> float:
     shards = [(np.zeros((1, 1)), None)] * max(n, 2)
     begin = time.perf_counter()
     made_up = Federation.from_shards(
-        shards, engine=nodes.engine, n_workers=nodes.workers, topology=nodes.topology, rule=nodes.rule, verbose=0
+        shards, engine=nodes.engine, n_workers=nodes.workers, topology=nodes.topology, verbose=0
     )
-    made_up.live()
     made_up.rounds("start").round("null.ping", combine=Sum())
     return time.perf_counter() - begin
 

@@ -65,11 +65,12 @@ def execute(args: Namespace) -> int:
     if settings.engine != "inprocess":
         notes.insert(0, f"starting the workers took {started:.2f} s, which is in no row of the table")
     report = Report(
-        f"{' '.join(repr(estimator).split())} on {table.name}", task.measure, [reference, result],
+        f"{' '.join(repr(estimator).split())} on {Path(table.source).name}", task.measure, [reference, result],
         len(rows.X_train), len(rows.X_test), settings.shown(), _command(args), run_script(settings, estimator, task),
         str(Path(table.source).absolute()), rows.y_test if classes else None, classes, notes,
     )  # fmt: skip
     if predictions is not None:
+        predictions = str(Path(predictions).absolute())
         _write_predictions(predictions, rows, [reference, result], settings.target)
     return finish(report, path, predictions, json=args.json)
 

@@ -66,7 +66,7 @@ def render(*things: RenderableType) -> None:
     with console.capture() as captured:
         for thing in things:
             console.print(thing, markup=False)
-    emit(captured.get())
+    emit("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def print_report(report: Report, written: Sequence[tuple[str, str]]) -> None:
     title = f"{report.title}: {report.n_train} rows to train on, {report.n_test} held out"
     table = Table(box=box.SIMPLE_HEAD, title=Text(title, "bold"), title_justify="left", pad_edge=False)
     table.add_column("")
-    for name in (report.measure, "agreement\nwith pooled", "rounds", "bytes\nmoved", "seconds"):
+    for name in (report.measure.replace("mean ", "mean\n"), "agreement\nwith pooled", "rounds", "bytes\nmoved", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("left each node")
     for result in report.results:

@@ -133,7 +133,7 @@ def _chunks(reader: Any, width: int, where: str) -> Iterator[tuple[Sequence[int]
         line = reader.line_num + 1
         records: list[list[str]] = []
         try:
-            records.extend(islice(reader, max(_CELLS // width, 1)))
+            records.extend(islice(reader, max(_CELLS // width, 100)))
         except csv.Error as error:
             raise _unreadable(error, where, line + sum(map(_height, records))) from None
         if not records:

@@ -73,6 +73,7 @@ class Wanted(NamedTuple):
 
 
 def _check_names(names: Sequence[str], where: str) -> None:
+    seen: set[str] = set()
     for position, name in enumerate(names):
         if not name:
             raise InvalidData(
@@ -82,7 +83,7 @@ def _check_names(names: Sequence[str], where: str) -> None:
                     hint="name it; if pandas wrote the file, save it again with index=False",
                 )
             )
-        if name in names[:position]:
+        if name in seen:
             raise InvalidData(
                 explain(
                     f"two columns are named {name!r}",
@@ -90,3 +91,4 @@ def _check_names(names: Sequence[str], where: str) -> None:
                     hint="rename one; if the first line holds values, put a line of column names above it",
                 )
             )
+        seen.add(name)

@@ -93,7 +93,7 @@ class Methods:
     def radius_neighbors(
         self, X: Any = None, radius: float | None = None, return_distance: bool = True, sort_results: bool = False
     ) -> Any:
-        """Distances and global row ids of the rows within a radius: object arrays of shape (m,)."""
+        """Distances and global row ids of the rows within a radius: object arrays of shape (m,), ordered by id."""
         return self._ask("radius_neighbors", X, radius, return_distance, sort_results)
 
     @available_if(_has("radius_neighbors_graph"))

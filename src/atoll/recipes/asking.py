@@ -219,12 +219,12 @@ class AskingByRadius(Asking):
         ----------
         X : array-like or sparse matrix of shape (m, d), optional
             Queries; None: the training rows themselves, each without itself, where they are yours.
-        radius : float, optional
+        radius : float or array of shape (m,), optional
             Rows at this distance count.
         return_distance : bool, default=True
             Whether to return distances too.
         sort_results : bool, default=False
-            Hits are always ordered by (distance, id), so this changes nothing.
+            Whether hits are ordered by (distance, id) instead of by id.
 
         Returns
         -------
@@ -234,29 +234,37 @@ class AskingByRadius(Asking):
         """
         if sort_results and not return_distance:
             raise ValueError("return_distance must be True if sort_results is True.")
-        parts = list(self._by_radius(X, radius))
+        parts = list(self._by_radius(X, radius, sort_results))
         index = np.concatenate([p.id for p in parts])
         return (np.concatenate([p.distance for p in parts]), index) if return_distance else index
 
-    def _by_radius(self, X: Any, radius: float | None = None) -> Iterator[Found]:
+    def _by_radius(self, X: Any, radius: Any = None, by_distance: bool = False) -> Iterator[Found]:
         """Batches so small that even if every row were a hit, memory would stay bounded."""
         check_is_fitted(self)
         Q, own = self._queries(X)
+        reach = np.broadcast_to(self.radius if radius is None else radius, Q.shape[0])
         size = max(1, min(_BATCH, _HITS // max(self.n_samples_fit_, 1)))
         for s in _slices(Q.shape[0], size):
-            yield self._within(Q[s], self.radius if radius is None else radius, None if own is None else own[s])
+            yield self._within(Q[s], reach[s], None if own is None else own[s], by_distance)
 
-    def _within(self, Q: Any, radius: float, own: Array | None) -> Found:
+    def _within(self, Q: Any, reach: Array, own: Array | None, by_distance: bool) -> Found:
+        """The rows within reach of each query; without the query itself where `own` names it."""
         settings, payload = self._settings(Q)
         got = self._search.rounds.round(
-            "neighbors.within", payload, combine=Each(), settings={**settings, "radius": float(radius)}
+            "neighbors.within", payload, combine=Each(), settings={**settings, "radius": float(reach.max())}
         )
-        keep = np.ones(len(got["id"]), dtype=bool) if own is None else got["id"] != own[got["query"]]
-        order = np.lexsort((got["id"], got["distance"], got["query"]))
+        query, distance, index = got["query"], got["distance"], got["id"]
+        order = np.lexsort((index, distance, query) if by_distance else (index, query))
+        keep = np.ones(len(index), dtype=bool) if own is None else index != own[query]
+        if (reach != reach[0]).any():
+            keep &= distance <= reach[query]
         order = order[keep[order]]
-        ends = np.cumsum(np.bincount(got["query"][order], minlength=Q.shape[0]))[:-1]
-        distance, index = (_to_object_array(np.split(got[name][order], ends)) for name in ("distance", "id"))
-        return Found(distance, index, got["label"][order] if "label" in got else None)
+        ends = np.cumsum(np.bincount(query[order], minlength=len(reach)))[:-1]
+        return Found(
+            distance=_to_object_array(np.split(distance[order], ends)),
+            id=_to_object_array(np.split(index[order], ends)),
+            label=got["label"][order] if "label" in got else None,
+        )
 
 
 class Predicting:
