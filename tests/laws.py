@@ -89,15 +89,26 @@ def rounding(pooled: Any, name: str) -> float:
     return float(1e-7 * np.linalg.norm(data(name)[0], axis=1).max())
 
 
-def settled(estimator: Any, pooled: Any, Q: np.ndarray) -> np.ndarray:
-    """Queries whose pooled answer is no tie: the last neighbour is nearer than the next, no row lies on the radius."""
-    if hasattr(pooled, "n_neighbors") and pooled.n_neighbors and hasattr(pooled, "kneighbors"):
+def settled(estimator: Any, pooled: Any, name: str) -> np.ndarray:
+    """Queries whose pooled answer is no tie: the last neighbour is nearer than the next, no row lies on the radius.
+
+    A query that is a training row counts as open where distances are weights and scikit-learn's brute search rounds them:
+    there its answer is the rounding's.
+    """
+    Q, clear = queries(name), np.ones(len(queries(name)), dtype=bool)
+    if getattr(pooled, "weights", None) == "distance":
+        nearest = np.array([d.min() for d in _distances(pooled, Q)])
+        clear &= nearest > rounding(pooled, name)
+    if getattr(pooled, "n_neighbors", None) and hasattr(pooled, "kneighbors"):
         k = pooled.n_neighbors
         distance = pooled.kneighbors(Q, n_neighbors=k + 1)[0]
-        clear = distance[:, k] - distance[:, k - 1] > CLOSE * distance[:, k]
-        return np.asarray(clear)
-    if hasattr(pooled, "radius_neighbors"):
-        r = pooled.radius
-        distance = pooled.radius_neighbors(Q, radius=r * (1 + CLOSE))[0]
-        return np.array([not (np.abs(d - r) <= CLOSE * r).any() for d in distance])
-    return np.ones(len(Q), dtype=bool)
+        clear &= distance[:, k] - distance[:, k - 1] > CLOSE * distance[:, k]
+    elif hasattr(pooled, "radius_neighbors"):
+        clear &= [not (np.abs(d - pooled.radius) <= CLOSE * d).any() for d in _distances(pooled, Q)]
+    return clear
+
+
+def _distances(pooled: Any, Q: np.ndarray) -> Any:
+    if hasattr(pooled, "kneighbors"):
+        return pooled.kneighbors(Q)[0]
+    return pooled.radius_neighbors(Q, radius=pooled.radius * (1 + CLOSE))[0]

@@ -75,7 +75,7 @@ def test_equal_to_pooled(make, name, partition, n_nodes):
     """Laws 1, 2 and 10: scikit-learn's numbers on the pooled rows, ties apart, and those follow (distance, id)."""
     model, Q = fitted(make, name, partition, n_nodes), queries(name)
     pooled = clone(model.estimator).fit(*data(name))
-    got, expected, clear = answers(model, Q), answers(pooled, Q), settled(model.estimator, pooled, Q)
+    got, expected, clear = answers(model, Q), answers(pooled, Q), settled(model.estimator, pooled, name)
     assert got.keys() == expected.keys()
     assert clear.sum() > len(Q) // 2
     for what in expected:
@@ -273,7 +273,7 @@ def test_one_row_per_node_and_a_node_without_a_class(make):
         estimator.set_params(radius=30.0)
     got = answers(Federated(clone(estimator)).fit(sites), queries("iris"))
     pooled = clone(estimator).fit(X[keep], y[keep])
-    clear = settled(estimator, pooled, queries("iris"))
+    clear = settled(estimator, pooled, "iris")
     for what, expected in answers(pooled, queries("iris")).items():
         if what in ("predict", "predict_proba", "score_samples"):
             np.testing.assert_allclose(got[what][clear], expected[clear], rtol=CLOSE, err_msg=what)

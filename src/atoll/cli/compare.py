@@ -169,7 +169,9 @@ def hold_out(table: Dataset, test_size: float, seed: int) -> Rows:
         train, test = train_test_split(index, test_size=test_size, random_state=seed)
     except ValueError as error:
         where = f"{len(table.X)} rows, test-size {test_size:g}"
-        raise InvalidData(explain("the rows cannot be split into a training and a test part", got=error, where=where)) from None
+        raise InvalidData(
+            explain("the rows cannot be split into a training and a test part", got=error, where=where)
+        ) from None
     y, node = table.y, table.node
     return Rows(
         table.X[train], table.X[test],
@@ -251,7 +253,9 @@ def pooled(estimator: Any, rows: Rows, task: Task) -> Result:
     return Result("pooled", score, None, seconds, answers)
 
 
-def over_nodes(estimator: Any, rows: Rows, task: Task, nodes: Nodes, reference: Result, classes: dict[Any, str]) -> Result:
+def over_nodes(
+    estimator: Any, rows: Rows, task: Task, nodes: Nodes, reference: Result, classes: dict[Any, str]
+) -> Result:
     """The same estimator over nodes, held against the pooled answers.
 
     Parameters

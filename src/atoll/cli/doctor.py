@@ -1,4 +1,4 @@
-"""``atoll doctor``: is everything here that Atoll needs?"""
+"""``atoll doctor``: looks whether everything is here that Atoll needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import operator
 import os
 import platform
 import re
-import sys
 import tempfile
 import time
 from argparse import Namespace
@@ -28,6 +27,7 @@ _IMPORTED_AS = {"faiss-cpu": "faiss", "scikit-learn": "sklearn"}
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
+_OLDEST = (3, 11)  # Python
 _LITTLE = 1 << 30  # bytes of free memory that are worth a note
 _PATIENCE = 30.0  # seconds within which workers must answer
 
@@ -145,10 +145,9 @@ def examine() -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    version = platform.python_version()
-    what = f"{platform.python_implementation()} {version} on {platform.system()} {platform.machine()}"
-    if sys.version_info < (3, 11):
-        return Finding("python", "problem", what, "Atoll needs Python 3.11 or newer")
+    what = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.machine()}"
+    if tuple(map(int, platform.python_version_tuple()[:2])) < _OLDEST:
+        return Finding("python", "problem", what, "Atoll needs Python {}.{} or newer".format(*_OLDEST))
     if platform.system() != "Linux":
         return Finding("python", "note", what, "Atoll is tested on Linux only")
     return Finding("python", "ok", what)
@@ -178,7 +177,9 @@ def _package(wanted: Range) -> Finding:
             return Finding(name, "note", f"not installed; it brings {_EXTRAS[wanted.extra]}", fix)
         return Finding(name, "problem", f"not installed; {wanted} is needed", fix)
     except Exception as error:  # a broken installation may raise anything
-        return Finding(name, "problem", f"cannot be imported: {error}", f"pip install --force-reinstall '{name}{wanted}'")
+        return Finding(
+            name, "problem", f"cannot be imported: {error}", f"pip install --force-reinstall '{name}{wanted}'"
+        )
     if not wanted.holds(version):
         return Finding(name, "problem", f"{version}, and {wanted} is needed", fix)
     return Finding(name, "ok", f"{version} ({wanted})")
@@ -269,8 +270,6 @@ def _neighbours(engine: str) -> bytes:
     from atoll import Federated, Federation, Rule
 
     X = np.sin(np.arange(120.0)).reshape(40, 3)
-    sites = Federation.simulate(
-        X, n_nodes=4, engine=engine, n_workers=2, rule=Rule(deadline=_PATIENCE), verbose=0
-    )
+    sites = Federation.simulate(X, n_nodes=4, engine=engine, n_workers=2, rule=Rule(deadline=_PATIENCE), verbose=0)
     distances, rows = Federated(NearestNeighbors(n_neighbors=3)).fit(sites).kneighbors(X[:10] + 0.5)
-    return distances.tobytes() + rows.tobytes()
+    return bytes(distances.tobytes() + rows.tobytes())

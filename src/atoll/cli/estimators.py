@@ -13,7 +13,7 @@ __all__ = ["make", "parse_value", "parse_values", "public_name"]
 
 
 def public_name(kind: type) -> str:
-    """The name under which scikit-learn's users know a class, without ``sklearn``: ``neighbors.KNeighborsClassifier``."""
+    """The name under which users of scikit-learn know a class: ``neighbors.KNeighborsClassifier``."""
     parts = kind.__module__.split(".")[1:]
     hidden = next((i for i, part in enumerate(parts) if part.startswith("_")), len(parts))
     return ".".join([*parts[:hidden], kind.__name__])
@@ -51,7 +51,9 @@ def make(name: str, params: Mapping[str, Any], method: str | None = None) -> Any
     known = kind().get_params(deep=False)
     for parameter in params:
         if parameter not in known:
-            raise UnknownName(explain(f"{kind.__name__} has no parameter {parameter!r}", hint=closest(parameter, known)))
+            raise UnknownName(
+                explain(f"{kind.__name__} has no parameter {parameter!r}", hint=closest(parameter, known))
+            )
     estimator = kind(**params)
     try:
         estimator._validate_params()

@@ -84,7 +84,11 @@ def run_script(settings: Settings, estimator: Any, task: Task) -> str:
     read += [f"drop={list(s.drop)!r}"] if s.drop else []
     read += [f"node={s.node_column!r}"] if s.node_column else []
     y = "table.y.astype(float)" if is_regressor(estimator) else "table.y"
-    columns = [("X", "table.X"), *([("y", y)] if task.needs_target else []), *([("node", "table.node")] if s.node_column else [])]
+    columns = [
+        ("X", "table.X"),
+        *([("y", y)] if task.needs_target else []),
+        *([("node", "table.node")] if s.node_column else []),
+    ]
     parts = ", ".join(f"{name}_train, {name}_test" for name, _ in columns)
     given = ", ".join(values for _, values in columns)
     fitted = "X_train, y_train" if task.needs_target else "X_train"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,20 +147,20 @@ def _checked(key: str, value: Any, where: str) -> Any:
             raise InvalidData(explain("the parameters are a table", got=value, where=where, hint="[set]"))
         return {name: parse_value(v) if v in ("none", "null") else v for name, v in value.items()}
     option = _OPTIONS.get(key, Option("file", str, "", ""))
-    if option.kind is None:
+    kind = option.kind
+    if kind is None:
         if not isinstance(value, bool):
             raise InvalidData(explain("expected true or false", got=repr(value), where=where))
         return value
     if option.several:
-        return [_read(option, v, where) for v in (value if isinstance(value, list) else [value])]
-    return _read(option, value, where)
+        return [_read(kind, v, where) for v in (value if isinstance(value, list) else [value])]
+    return _read(kind, value, where)
 
 
-def _read(option: Option, value: Any, where: str) -> Any:
+def _read(kind: Callable[[str], Any], value: Any, where: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise InvalidData(explain("expected text or a number", got=repr(value), where=where))
-    assert option.kind is not None
     try:
-        return option.kind(str(value))
+        return kind(str(value))
     except ArgumentTypeError as error:
         raise InvalidData(explain(str(error), where=where)) from None

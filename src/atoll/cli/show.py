@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -29,7 +29,7 @@ def say(text: str) -> None:
     _write(sys.stderr, text)
 
 
-def _write(stream: IO[str], text: str) -> None:
+def _write(stream: TextIO, text: str) -> None:
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()
@@ -50,13 +50,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _console(stream: IO[str]) -> Console:
+def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
     plain = bool(os.environ.get("NO_COLOR"))
     known = stream.isatty() or "COLUMNS" in os.environ
     return Console(
-        file=stream, width=None if known else _WIDTH, color_system=None if plain else "auto", highlight=False, emoji=False
+        file=stream,
+        width=None if known else _WIDTH,
+        color_system=None if plain else "auto",
+        highlight=False,
+        emoji=False,
     )
 
 
@@ -96,7 +100,13 @@ def print_report(report: Report, written: Sequence[tuple[str, str]]) -> None:
     title = f"{report.title}: {report.n_train} rows to train on, {report.n_test} held out"
     table = Table(box=box.SIMPLE_HEAD, title=Text(title, "bold"), title_justify="left", pad_edge=False)
     table.add_column("")
-    for name in (report.measure.replace("mean ", "mean\n"), "agreement\nwith pooled", "rounds", "bytes\nmoved", "seconds"):
+    for name in (
+        report.measure.replace("mean ", "mean\n"),
+        "agreement\nwith pooled",
+        "rounds",
+        "bytes\nmoved",
+        "seconds",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("left each node")
     for result in report.results:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from atoll.nearest import metrics
 from atoll.nearest.collect import Hits, Nearest, Neighbors, Within
 from atoll.nearest.exact import chunks, distinct
 from atoll.nearest.metrics import Metric
-from atoll.nearest.scores import Dense, Space, Sparse, canonical
+from atoll.nearest.scores import Dense, Space, Sparse, canonical, dense
 from atoll.nearest.screen import candidates, hits
 from atoll.trees import Array
 
 __all__ = ["Blocked", "Screened", "join", "no_hits"]
 
 _PAIRS = 2**20
+_WIDE = 100_000
 
 
 def no_hits(m: int) -> Hits:
@@ -50,6 +52,8 @@ class Screened:
         Of the Euclidean family, or cosine.
     """
 
+    together = 2048
+
     def __init__(self, X: Any, metric: Metric) -> None:
         angular = metric.name in metrics.COSINE
         self.squared = metric.name == "sqeuclidean"
@@ -60,8 +64,15 @@ class Screened:
     def query(self, Q: Any, k: int, ids: Array) -> Neighbors:
         """The k nearest rows of each query, in the order of (distance, id)."""
         near = Nearest(Q.shape[0], k, ids)
-        for part in chunks(Q.shape[0], self._batch(1024, k)):
-            near.put(part, self._nearest(self.space.queries(Q[part]), k, ids))
+        fewer = cache(partial(self._fewer, k, ids))
+        quick = not self.sparse and self.features < _WIDE
+        for part in chunks(Q.shape[0], self._batch(self.together, k)):
+            queries = self.space.queries(Q[part])
+            found, rest = self._quickly(queries, k, ids, quick)
+            for some in chunks(len(rest), self._batch(512, k)):
+                found.put(rest[some], self._surely(queries[rest[some]], k, ids, *fewer()))
+            near.put(part, found.result())
+            quick = quick and 2 * len(rest) < queries.shape[0]
         return near.result()
 
     def radius(self, Q: Any, r: float, ids: Array) -> Hits:
@@ -71,51 +82,49 @@ class Screened:
     def _batch(self, most: int, k: int) -> int:
         return int(np.clip(min(_PAIRS // (8 * k), 2**20 // max(self.features, 1)), 1, most))
 
-    def _nearest(self, queries: Any, k: int, ids: Array) -> Neighbors:
-        """By products in float32, then for heavy queries among rows that have fewer than k twins, then in float64, then one by one."""
-        if self._small(self.space, queries.shape[0], k):
-            return self._by_blocks(self.space, queries, k, ids)
-        near, heavy = self._by_scores(self.space, queries, k, ids, self._quick())
-        if heavy.size:
-            space, rows = self._fewer(k, ids)
-            for part in chunks(len(heavy), self._batch(512, k)):
-                found = self._slowly(space, queries[heavy[part]], k, ids[rows])
-                near.put(heavy[part], Neighbors(found.dist, np.where(found.row < 0, -1, rows[found.row])))
-        return near.result()
+    def _quickly(self, queries: Any, k: int, ids: Array, quick: bool) -> tuple[Nearest, Array]:
+        """By products in float32, unless they are known to be of no use: answers, and the queries that remain undecided."""
+        m = queries.shape[0]
+        if self._small(self.space, m, k):
+            return self._by_blocks(self.space, queries, k, ids), np.empty(0, dtype=np.int64)
+        if not quick:
+            return Nearest(m, k, ids), np.arange(m)
+        return self._by_scores(self.space, queries, k, ids, np.float32)
 
-    def _slowly(self, space: Space, queries: Any, k: int, ids: Array) -> Neighbors:
+    def _surely(self, queries: Any, k: int, ids: Array, space: Space, rows: Array) -> Neighbors:
+        """Among these rows, by products in float64, and by all distances where even those do not decide."""
+        ids = ids[rows]
         if self._small(space, queries.shape[0], k):
-            return self._by_blocks(space, queries, k, ids)
-        near, heavy = self._by_scores(space, queries, k, ids, np.float64)
-        if heavy.size:
-            near.put(heavy, self._by_blocks(space, queries[heavy], k, ids))
-        return near.result()
+            found = self._by_blocks(space, queries, k, ids)
+        else:
+            found, rest = self._by_scores(space, queries, k, ids, np.float64)
+            if rest.size:
+                found.put(rest, self._by_blocks(space, queries[rest], k, ids).result())
+        return Neighbors(found.dist, np.where(found.row < 0, -1, rows[found.row]))
 
     def _by_scores(self, space: Space, queries: Any, k: int, ids: Array, dtype: Any) -> tuple[Nearest, Array]:
         """Answers by products in this precision, and which queries are too heavy for it."""
         near = Nearest(queries.shape[0], k, ids)
         batch = space.batch(queries, dtype)
-        found = candidates(space, batch, k, dtype, max(8 * k, _PAIRS // queries.shape[0]))
+        found = candidates(space, batch, k, max(8 * k, _PAIRS // queries.shape[0]))
         near.pairs(found.query, found.row, self._finish(space.distance(batch, found.query, found.row)))
         return near, found.heavy
 
-    def _by_blocks(self, space: Space, queries: Any, k: int, ids: Array) -> Neighbors:
+    def _by_blocks(self, space: Space, queries: Any, k: int, ids: Array) -> Nearest:
         near = Nearest(queries.shape[0], k, ids)
         _blocks(queries, space.n_rows, self._distances(space), near, 64, 512)
-        return near.result()
+        return near
 
     def _distances(self, space: Space) -> Callable[[Any, int, int], Array]:
         return lambda queries, start, stop: self._finish(space.block(queries, start, stop))
 
-    def _quick(self) -> Any:
-        return np.float64 if self.sparse or self.features > 100_000 else np.float32
-
     def _fewer(self, k: int, ids: Array) -> tuple[Space, Array]:
         """The rows that may be among anyone's k nearest: no more than k of those that are equal."""
-        rows = np.arange(self.n_rows) if self.sparse else distinct(self.space.X, k, ids)
-        if len(rows) > self.n_rows // 2:
-            return self.space, np.arange(self.n_rows)
-        return self.space.among(rows), rows
+        if isinstance(self.space, Dense):
+            rows = distinct(self.space.X, k, ids)
+            if 2 * len(rows) < self.n_rows:
+                return self.space.among(rows), rows
+        return self.space, np.arange(self.n_rows)
 
     def _within(self, Q: Any, r: float, ids: Array) -> Hits:
         queries = self.space.queries(Q)
@@ -172,10 +181,7 @@ class Blocked:
         if self.boolean and (self.X.dtype != bool or Q.dtype != bool) and self.n_rows and Q.shape[0]:
             message = f"Data was converted to boolean for metric {self.metric.name}"
             warnings.warn(message, DataConversionWarning, stacklevel=3)
-        if issparse(self.X):
-            Q = canonical(Q)
-        elif issparse(Q):
-            Q = Q.toarray()
+        Q = canonical(Q) if issparse(self.X) else dense(Q)
         _blocks(Q, self.n_rows, self._block, into, 256, 1024)
 
     def _block(self, queries: Any, start: int, stop: int) -> Array:

@@ -12,7 +12,16 @@ import numpy as np
 
 from atoll.trees import Array
 
-__all__ = ["Hits", "Nearest", "Neighbors", "Within"]
+__all__ = ["Hits", "Nearest", "Neighbors", "Within", "ranks"]
+
+
+def ranks(query: Array) -> tuple[Array, Array, Array]:
+    """Take apart a sorted array: its distinct values, the position among them of each entry, its rank among its equals."""
+    first = np.ones(len(query), dtype=bool)
+    np.not_equal(query[1:], query[:-1], out=first[1:])
+    start = np.flatnonzero(first)
+    place = np.cumsum(first) - 1
+    return query[start].astype(np.int64), place, np.arange(len(query)) - start[place]
 
 
 class Neighbors(NamedTuple):
@@ -89,17 +98,18 @@ class Nearest:
         """Offer the distances of query[i] to row[i]."""
         if not query.size:
             return
-        touched = np.unique(query)
-        held = self.row[touched] >= 0
-        query = np.concatenate([np.repeat(touched, held.sum(axis=1)), query])
-        row = np.concatenate([self.row[touched][held], row])
-        dist = np.concatenate([self.dist[touched][held], dist])
+        held = self.row >= 0
+        held &= np.isin(np.arange(len(held)), query)[:, None]
+        old = np.nonzero(held)
+        query = np.concatenate([old[0], query]).astype(np.uint16 if len(held) <= 2**16 else np.int64)
+        row = np.concatenate([self.row[old], row])
+        dist = np.concatenate([self.dist[old], dist])
         order = np.lexsort((self.ids[row], dist, query))
         query = query[order]
-        rank = np.arange(len(query)) - np.searchsorted(query, query)
+        touched, place, rank = ranks(query)
         kept = rank < self.k
-        place, order = (query[kept], rank[kept]), order[kept]
-        self.row[place], self.dist[place] = row[order], dist[order]
+        where, order = (touched[place[kept]], rank[kept]), order[kept]
+        self.row[where], self.dist[where] = row[order], dist[order]
 
     def put(self, queries: Array | slice, answer: Neighbors) -> None:
         """Write the whole answer to some queries, found elsewhere."""

@@ -10,7 +10,7 @@ from scipy.sparse import issparse
 from atoll.errors import InvalidData, MissingExtra, explain
 from atoll.nearest import metrics
 from atoll.nearest.brute import Screened
-from atoll.nearest.collect import Nearest, Neighbors
+from atoll.nearest.collect import Nearest
 from atoll.nearest.exact import chunks
 from atoll.nearest.metrics import Metric
 from atoll.trees import Array
@@ -40,6 +40,8 @@ class Flat(Screened):
         If the rows are sparse or the metric is another one.
     """
 
+    together = 4096
+
     def __init__(self, X: Any, metric: Metric) -> None:
         if issparse(X) or metric.name not in metrics.EUCLIDEAN:
             raise InvalidData(
@@ -61,25 +63,25 @@ class Flat(Screened):
             self.index.add(np.ascontiguousarray(rows))
         return float(longest) * (1 + 1e-6)
 
-    def _nearest(self, queries: Any, k: int, ids: Array) -> Neighbors:
-        m = queries.shape[0]
+    def _quickly(self, queries: Any, k: int, ids: Array, quick: bool) -> tuple[Nearest, Array]:
         wanted = k + _EXTRA
-        if wanted > self.n_rows or not self.longest < _SAFE:
-            return super()._nearest(queries, k, ids)
-        near = Nearest(m, k, ids)
+        if not quick or wanted > self.n_rows or not self.longest < _SAFE:
+            return super()._quickly(queries, k, ids, quick)
+        near = Nearest(queries.shape[0], k, ids)
         batch = self.space.batch(queries, np.float32)
-        found, row = self._search(np.ascontiguousarray(batch.right[:-1].T), wanted)
-        error = self._error(batch.norm)
-        square = batch.norm**2
+        found, row = self._search(np.ascontiguousarray(batch.right[:-2].T), wanted)
+        error, square = self._error(batch.norm), batch.norm**2
         last = self.space.reach(batch, found[:, k - 1] + error - square) + square
         sure = np.isfinite(error) & (found[:, -1] - error > last)
         place = np.flatnonzero(sure[:, None] & (found - error[:, None] <= last[:, None]))
         query, row = place // wanted, row.ravel()[place]
         near.pairs(query, row, self._finish(self.space.distance(batch, query, row)))
         rest = np.flatnonzero(~sure)
-        if rest.size:
-            near.put(rest, super()._nearest(queries[rest], k, ids))
-        return near.result()
+        if not rest.size:
+            return near, rest
+        again, undecided = super()._quickly(queries[rest], k, ids, quick)
+        near.put(rest, again.result())
+        return near, rest[undecided]
 
     def _error(self, norm: Array) -> Array:
         """Bound on |faiss' squared distance - exact|: norms and product of float32, in any order."""
@@ -89,12 +91,16 @@ class Flat(Screened):
         return error
 
     def _search(self, queries: Array, wanted: int) -> tuple[Array, Array]:
-        threads = self.faiss.omp_get_max_threads()
+        """Search in one thread, by matrix products unless the queries are few."""
+        cvar = self.faiss.cvar
+        threads, products = self.faiss.omp_get_max_threads(), cvar.distance_compute_blas_threshold
         self.faiss.omp_set_num_threads(1)
+        cvar.distance_compute_blas_threshold = 20 if len(queries) < 20 else 1
         try:
             found, row = self.index.search(queries, wanted)
         finally:
             self.faiss.omp_set_num_threads(threads)
+            cvar.distance_compute_blas_threshold = products
         return found.astype(np.float64), row
 
 

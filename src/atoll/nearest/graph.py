@@ -60,11 +60,12 @@ class Precomputed:
         if not self.n_rows:
             return
         for some in chunks(Q.shape[0], 256):
-            if issparse(Q):
-                self._stored(Q[some], some.start, into, ids)
+            few: Any = Q[some]
+            if issparse(few):
+                self._stored(few, some.start, into, ids)
                 continue
             for part in chunks(self.n_rows, _CELLS // 256):
-                into.block(some.start, part.start, np.asarray(Q[some][:, ids[part]], dtype=np.float64))
+                into.block(some.start, part.start, np.asarray(few[:, ids[part]], dtype=np.float64))
 
     def _stored(self, Q: Any, first: int, into: Nearest | Within, ids: Array) -> None:
         entries = Q.tocsr()[:, ids].tocoo()

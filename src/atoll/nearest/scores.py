@@ -1,14 +1,18 @@
-"""Cheap scores of rows that are wrong by no more than a proven bound.
+"""Cheap scores of rows: lower bounds that no rounding can falsify.
 
-For a query a and a row b, both shifted by a common centre and scaled by a power of two, the score is |b|² - 2 a·b: the squared distance less |a|²,
-by one matrix product. (For cosine a and b are of length 1 and the score is -2 a·b.) Products run in float32 or float64 with unit roundoff u; for
-d features, whatever the order of the sum (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1),
+For a query a and a row b, both shifted by a common centre and scaled by a power of two, s = |b|² - 2 a·b is the squared
+distance less |a|². (For cosine a and b are of length 1 and s is -2 a·b.) One matrix product in float32 or float64, of unit
+roundoff u, gives s for many pairs; with d features its error is, whatever the order of the sum (Higham, Accuracy and
+Stability of Numerical Algorithms, 2nd ed., section 3.1),
 
-    |score - exact| ≤ 1.02 u ((d + 6) 2 |a| |b| + (2 d + 8) |b|²) + underflow.
+    E = A |a| |b| + B |b|² + C (1 + |a| + |b|),   A ≈ 2 (d + 8) u,   B ≈ (2 d + 10) u,   C: underflow,
 
-Distances themselves are rounded too, so rows that are equally far by their distances may differ in exact arithmetic: `reach` says by how much. A row whose
-score exceeds `reach` by more than `error` is not among the answers; all others are candidates, and their distances decide. Centre and scale move the
-bounds, never a distance.
+and since E is a sum of products too, the same matrix product subtracts it: a score is s - E or less, and s + E or more when
+twice E is added.
+
+Distances themselves are rounded too, so rows that are equally far by their distances may differ in exact arithmetic: `reach`
+says by how much. A row whose score exceeds the `reach` of the k-th is not among the k nearest; the others are candidates,
+and their distances decide. Centre and scale move the bounds, never a distance.
 """
 
 from __future__ import annotations
@@ -23,12 +27,13 @@ from scipy.sparse import csr_array, issparse
 from atoll.nearest import exact
 from atoll.trees import Array
 
-__all__ = ["Batch", "Dense", "Space", "Sparse"]
+__all__ = ["Batch", "Bounds", "Dense", "Piece", "Space", "Sparse", "canonical"]
 
 _U64 = 2.0**-53
 _TINY64 = 2.0**-1074
 _SAMPLE = 2**17
 _GOLDEN = 0.6180339887498949
+_UP = 1.01
 
 
 class Batch(NamedTuple):
@@ -42,15 +47,56 @@ class Batch(NamedTuple):
         The right factor of the product.
     norm : ndarray of shape (m,)
         |a| of each query.
+    bounds : Bounds
+        Of the errors of this product.
     """
 
     queries: Any
     right: Any
     norm: Array
+    bounds: Bounds
+
+
+class Bounds(NamedTuple):
+    """The error of a score: `cross` |a| |b| + `own` |b|² + `least` (1 + |a| + |b|), if both lengths are below `most`."""
+
+    cross: float
+    own: float
+    least: float
+    most: float
+
+    def error(self, norm: Array, length: Array | float) -> Array:
+        """The bound for queries and rows of these lengths."""
+        found: Array = self.cross * norm * length + self.own * length * length + self.least * (1 + norm + length)
+        found[~((norm < self.most) & (length < self.most))] = np.inf
+        return found
+
+    def spare(self, norm: Array) -> Array:
+        """The part of the bound that the product does not subtract."""
+        return np.where(norm < self.most, self.least * (1 + norm), np.inf)
+
+
+class Piece(NamedTuple):
+    """Scores of some rows; the arrays are overwritten by the next piece.
+
+    Attributes
+    ----------
+    start, stop : int
+        Which rows.
+    scores : ndarray of shape (s, m)
+        Lower bounds less `Bounds.spare`; infinite beyond the last row.
+    length : ndarray of shape (stop - start,)
+        Upper bounds of |b|.
+    """
+
+    start: int
+    stop: int
+    scores: Array
+    length: Array
 
 
 class Space(Protocol):
-    """Rows that can be scored, and the bounds of those scores."""
+    """Rows that can be scored."""
 
     n_rows: int
     angular: bool
@@ -61,14 +107,14 @@ class Space(Protocol):
     def batch(self, queries: Any, dtype: Any) -> Batch:
         """Make queries ready for products in this precision."""
 
-    def sweep(self, batch: Batch, dtype: Any) -> Iterator[tuple[int, int, Array, Array]]:
-        """Score all rows, piece by piece in a fixed order: (start, stop, scores of shape (size, m), error of shape (m,))."""
+    def sweep(self, batch: Batch) -> Iterator[Piece]:
+        """Score all rows, piece by piece in a fixed order."""
 
     def reach(self, batch: Batch, score: Array) -> Array:
-        """The largest exact score of a row whose rounded distance does not exceed that of a row of this exact score."""
+        """The largest s of a row whose rounded distance does not exceed that of a row with this s, one per query."""
 
     def within(self, batch: Batch, distance: float) -> Array:
-        """The largest exact score of a row whose rounded distance does not exceed this one."""
+        """The largest s of a row whose rounded distance, squared Euclidean or cosine, does not exceed this one."""
 
     def distance(self, batch: Batch, query: Array, row: Array) -> Array:
         """Distances of pairs: squared Euclidean, or cosine."""
@@ -77,40 +123,29 @@ class Space(Protocol):
         """Distances of all pairs, with the bits of `distance`."""
 
 
-def _error(angular: bool, d: int, dtype: Any, norm: Array, radius: float) -> Array:
-    """Bound on |score - exact| for queries of length `norm` and rows no longer than `radius`; infinite where a product may overflow."""
-    info = np.finfo(dtype)
-    u, least, most = float(info.eps) / 2, float(info.smallest_normal), float(info.max) ** 0.4
-    with np.errstate(over="ignore", invalid="ignore"):
-        square = 0.0 if angular else (2 * d + 8) * radius * radius
-        rounding = 1.02 * u * ((2 * d + 16 if angular else d + 6) * 2 * norm * radius + square)
-        error: Array = rounding + 4 * (d + 4) * least * (1 + norm + radius)
-    error[~((norm < most) & (radius < most))] = np.inf
-    return error
-
-
-class _Bounds:
-    """What both spaces share: how far a score may be from the answer's last and still belong to it."""
+class _Reach:
+    """How far a score may be from the answer's last and still belong to it."""
 
     angular: bool
     features: int
     scale: float
 
-    def reach(self, batch: Batch, score: Array) -> Array:
-        """The largest exact score of a row whose rounded distance does not exceed that of a row of this exact score.
+    def bounds(self, dtype: Any) -> Bounds:
+        """Of products in this precision."""
+        info, d = np.finfo(dtype), self.features
+        u, most = float(info.eps) / 2, float(info.max) ** 0.4
+        least = 4 * (d + 8) * float(info.smallest_normal)
+        if self.angular:
+            return Bounds(1.05 * u * 2 * (2 * d + 20), 0.0, least, most)
+        return Bounds(1.05 * u * 2 * (d + 8), 1.05 * u * (2 * d + 12), least, most)
 
-        Parameters
-        ----------
-        batch : Batch
-            The queries.
-        score : ndarray of shape (m,)
-            One exact score, or an upper bound of it, per query.
-        """
+    def reach(self, batch: Batch, score: Array) -> Array:
+        """The largest s of a row whose rounded distance does not exceed that of a row with this s, one per query."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             return self._up(batch, score if self.angular else score + batch.norm**2)
 
     def within(self, batch: Batch, distance: float) -> Array:
-        """The largest exact score of a row whose rounded distance, squared Euclidean or cosine, does not exceed this one."""
+        """The largest s of a row whose rounded distance, squared Euclidean or cosine, does not exceed this one."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             bound = 2 * distance - 2 if self.angular else distance * self.scale * self.scale
             return self._up(batch, np.full(len(batch.norm), bound))
@@ -126,7 +161,7 @@ class _Bounds:
         return limit
 
 
-class Dense(_Bounds):
+class Dense(_Reach):
     """Dense rows, scored against the median of a sample of them.
 
     Parameters
@@ -141,7 +176,10 @@ class Dense(_Bounds):
         self.X, self.angular = X, angular
         self.n_rows, self.features = X.shape
         self.rows: Array | None = None
-        self.centre, self.scale = (np.zeros(self.features), 1.0) if angular else _centre(X)
+        self.centre: Array = np.zeros(self.features)
+        self.scale = 1.0
+        if self.n_rows and not angular:
+            self.centre, self.scale = _centre(X)
 
     def among(self, rows: Array) -> Dense:
         """The same space with these rows only."""
@@ -149,47 +187,50 @@ class Dense(_Bounds):
         part.rows, part.n_rows = rows, len(rows)
         return part
 
-    def _read(self, start: int, stop: int) -> Array:
-        some: Array = self.X[start:stop] if self.rows is None else self.X[self.rows[start:stop]]
-        return some
-
     def queries(self, Q: Any) -> Array:
         """Queries as the distances are computed from them: float64, of length 1 for cosine."""
-        rows = np.ascontiguousarray(Q.toarray() if issparse(Q) else Q, dtype=np.float64)
+        rows = np.ascontiguousarray(dense(Q), dtype=np.float64)
         return exact.unit(rows) if self.angular else rows
 
     def batch(self, queries: Array, dtype: Any) -> Batch:
-        """Shift, scale and turn the queries, and give them a feature that is 1."""
+        """Shift, scale and turn the queries; two more features meet |b|² and the error."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             shifted = (queries - self.centre) * self.scale
             norm = np.sqrt(np.einsum("ij,ij->i", shifted, shifted))
-            right = np.ones((self.features + 1, len(queries)), dtype=dtype)
-            right[:-1] = shifted.T
-        return Batch(queries, right, norm)
+            right = np.empty((self.features + 2, len(queries)), dtype=dtype)
+            right[:-2], right[-2], right[-1] = shifted.T, 1.0, norm * _UP
+        return Batch(queries, right, norm, self.bounds(dtype))
 
-    def sweep(self, batch: Batch, dtype: Any) -> Iterator[tuple[int, int, Array, Array]]:
-        """Score the rows; the arrays handed out are overwritten by the next ones."""
+    def sweep(self, batch: Batch) -> Iterator[Piece]:
+        """Score all rows, piece by piece in a fixed order."""
         size = _piece(len(batch.norm), self.features)
-        scores = np.empty((size, len(batch.norm)), dtype=dtype)
-        shifted, left = np.empty((size, self.features)), np.empty((size, self.features + 1), dtype=dtype)
+        scores = np.empty((size, len(batch.norm)), dtype=batch.right.dtype)
+        shifted, left = np.empty((size, self.features)), np.empty((size, self.features + 2), dtype=scores.dtype)
         for start, stop in _pieces(self.n_rows, size):
             rows = stop - start
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                radius = self._load(start, stop, shifted[:rows], left[:rows])
+                length = self._load(start, stop, shifted[:rows], left[:rows], batch.bounds)
                 np.matmul(left[:rows], batch.right, out=scores[:rows])
             scores[rows:] = np.inf
-            yield start, stop, scores, _error(self.angular, self.features, dtype, batch.norm, radius)
+            yield Piece(start, stop, scores, length)
 
-    def _load(self, start: int, stop: int, shifted: Array, left: Array) -> float:
-        """Write [-2 b, |b|²] for some rows and return an upper bound of their lengths."""
+    def _load(self, start: int, stop: int, shifted: Array, left: Array, bounds: Bounds) -> Array:
+        """Write [-2 b, |b|², -error] for some rows and return upper bounds of their lengths."""
         if self.angular:
             shifted[...] = _roughly_unit(np.asarray(self._read(start, stop), dtype=np.float64))
         else:
             np.subtract(self._read(start, stop), self.centre, out=shifted)
-        np.multiply(shifted, -2 * self.scale, out=left[:, :-1], casting="same_kind")
-        square = np.einsum("ij,ij->i", left[:, :-1], left[:, :-1])
-        np.multiply(square, 0 if self.angular else 0.25, out=left[:, -1])
-        return float(np.sqrt(square.max() / 4, dtype=np.float64)) * 1.01
+        np.multiply(shifted, -2 * self.scale, out=left[:, :-2], casting="same_kind")
+        square = np.einsum("ij,ij->i", left[:, :-2], left[:, :-2]).astype(np.float64) / 4
+        length = np.sqrt(square) * _UP
+        length[~(length < bounds.most)] = np.inf
+        left[:, -2] = (0.0 if self.angular else square * (1 - bounds.own)) - bounds.least * length
+        left[:, -1] = -bounds.cross * length
+        return length
+
+    def _read(self, start: int, stop: int) -> Array:
+        some: Array = self.X[start:stop] if self.rows is None else self.X[self.rows[start:stop]]
+        return some
 
     def distance(self, batch: Batch, query: Array, row: Array) -> Array:
         """Distances of pairs: squared Euclidean, or cosine."""
@@ -201,8 +242,8 @@ class Dense(_Bounds):
         return exact.block(queries, self._read(start, stop), angular=self.angular)
 
 
-class Sparse(_Bounds):
-    """CSR rows, scored as they are.
+class Sparse(_Reach):
+    """CSR rows, scored as they are, by products in float64.
 
     Parameters
     ----------
@@ -224,13 +265,13 @@ class Sparse(_Bounds):
         return exact.sparse_unit(rows) if self.angular else rows
 
     def batch(self, queries: Any, dtype: Any) -> Batch:
-        """Turn the queries; sparse products run in float64 only."""
+        """Turn the queries."""
         with np.errstate(over="ignore", under="ignore"):
-            norm = np.sqrt(queries.multiply(queries).sum(axis=1))
-        return Batch(queries, queries.T.tocsr(), np.asarray(norm, dtype=np.float64).ravel())
+            norm = np.sqrt(np.asarray(queries.multiply(queries).sum(axis=1), dtype=np.float64).ravel())
+        return Batch(queries, queries.T.tocsr(), norm, self.bounds(np.float64))
 
-    def sweep(self, batch: Batch, dtype: Any) -> Iterator[tuple[int, int, Array, Array]]:
-        """Score the rows; the arrays handed out are overwritten by the next ones."""
+    def sweep(self, batch: Batch) -> Iterator[Piece]:
+        """Score all rows, piece by piece in a fixed order; the longest row of a piece bounds the errors of all of it."""
         size = _piece(len(batch.norm), 1)
         scores = np.empty((size, len(batch.norm)))
         for start, stop in _pieces(self.n_rows, size):
@@ -242,9 +283,10 @@ class Sparse(_Bounds):
                 scores[:rows] *= -2
                 if not self.angular:
                     scores[:rows] += square[:, None]
-                radius = float(np.sqrt(square.max(initial=0.0))) * 1.01
+                length = np.full(rows, float(np.sqrt(square.max(initial=0.0))) * _UP)
+                scores[:rows] -= batch.bounds.error(batch.norm, float(length[0]))
             scores[rows:] = np.inf
-            yield start, stop, scores, _error(self.angular, self.features, np.float64, batch.norm, radius)
+            yield Piece(start, stop, scores, length)
 
     def _load(self, start: int, stop: int) -> Any:
         rows = self.X[start:stop].astype(np.float64)
@@ -261,6 +303,21 @@ class Sparse(_Bounds):
         return exact.sparse_pairs(queries, self.X, query, row + start, angular=self.angular).reshape(m, n)
 
 
+def canonical(X: Any) -> Any:
+    """A CSR array with sorted indices and no duplicates; shares memory where it can."""
+    rows = csr_array(X)
+    if not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    return rows
+
+
+def dense(X: Any) -> Array:
+    """An ndarray of what may be sparse."""
+    found: Array = X.toarray() if issparse(X) else np.asarray(X)
+    return found
+
+
 def _roughly_unit(rows: Array) -> Array:
     """`unit`, with lengths summed in any order; exactly `unit` where that might decide between scaling and leaving."""
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
@@ -271,32 +328,21 @@ def _roughly_unit(rows: Array) -> Array:
     return scaled
 
 
-def canonical(X: Any) -> Any:
-    """A CSR array with sorted indices and no duplicates; shares memory where it can."""
-    rows = csr_array(X)
-    if not rows.has_canonical_format:
-        rows = rows.copy()
-        rows.sum_duplicates()
-    return rows
-
-
 def _centre(X: Array) -> tuple[Array, float]:
     """Median of a sample of rows, and the power of two that brings the sample to about 1."""
     n, d = X.shape
-    if not n:
-        return np.zeros(d), 1.0
     step = max(1, n // int(np.clip(_SAMPLE // max(d, 1), 8, 512)))
     sample = np.asarray(X[::step], dtype=np.float64)
-    centre = np.sort(sample, axis=0)[len(sample) // 2]
+    centre: Array = np.sort(sample, axis=0)[len(sample) // 2]
     with np.errstate(over="ignore"):
-        width = np.abs(sample - centre).max(initial=0.0)
+        width = float(np.abs(sample - centre).max(initial=0.0))
     if not 0 < width < np.inf:
         return centre, 1.0
     return centre, float(np.ldexp(1.0, int(np.clip(-np.frexp(width)[1], -1000, 1000))))
 
 
 def _piece(m: int, d: int) -> int:
-    """How many rows to score at once against m queries: scores and rows stay in cache, and few queries do not mean many pieces."""
+    """How many rows to score at once: scores and rows stay in cache, and few queries do not mean many pieces."""
     return int(np.clip(min(2**20 // max(m, 1), 2**19 // max(d, 1)), 16, 4096)) // 16 * 16
 
 

@@ -1,10 +1,11 @@
 """Finding candidates by score: never missing a row that belongs to the answer, ties included.
 
-The rows are scored in pieces. Per query the k smallest upper bounds (score + error) seen so far give a bound of the k-th exact score; a row whose lower bound
-(score - error) lies above its reach is out. Rows are first looked at sixteen at a time, by the smallest score of the sixteen, so almost all are passed over
+Scores are lower bounds. Per query the k smallest upper bounds seen so far bound the k-th; a row whose score lies beyond its
+reach is out. Rows are first looked at sixteen at a time, by the smallest score of the sixteen, so almost all are passed over
 at the cost of one comparison in sixteen.
 
-A query whose candidates are too many is left to a slower way: the bounds of float32 are too wide for its data, or very many rows are tied.
+A query whose candidates are too many is heavy and left to a slower way: the bounds of float32 are too wide for its data, or
+very many rows are tied.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from atoll.nearest.scores import Batch, Space
+from atoll.nearest.collect import ranks
+from atoll.nearest.scores import Batch, Piece, Space
 from atoll.trees import Array
 
 __all__ = ["Candidates", "candidates", "hits"]
@@ -40,59 +42,89 @@ class Candidates(NamedTuple):
     heavy: Array
 
 
+class _Pairs(NamedTuple):
+    query: Array
+    row: Array
+    score: Array
+
+    def where(self, mask: Array) -> _Pairs:
+        return _Pairs(self.query[mask], self.row[mask], self.score[mask])
+
+
 class _Found:
-    """Candidates so far, and per query the k smallest upper bounds of their scores."""
+    """Candidates so far, and per query the k smallest upper bounds."""
 
     def __init__(self, space: Space, batch: Batch, k: int, most: int) -> None:
         self.space, self.batch, self.k, self.most = space, batch, k, most
         m = len(batch.norm)
         self.best = np.full((m, k), np.inf)
-        self.reach = np.full(m, np.inf)
+        self.spare = batch.bounds.spare(batch.norm)
+        self.limit = np.full(m, np.inf)
         self.heavy = np.zeros(m, dtype=bool)
-        self.kind = np.int32 if space.n_rows < 2**31 else np.int64
-        self.query, self.row = np.empty(0, dtype=self.kind), np.empty(0, dtype=self.kind)
-        self.lower = np.empty(0)
-        self._new: list[tuple[Array, Array, Array, Array]] = []
+        self.kept: list[_Pairs] = []
+        self.held = self.pruned = 0
+        self._new: list[tuple[_Pairs, Array]] = []
         self.waiting = 0
 
-    def add(self, query: Array, row: Array, score: Array, error: Array) -> None:
-        margin = error[query]
-        self._new.append((query.astype(self.kind), row.astype(self.kind), score - margin, score + margin))
-        self.waiting += len(query)
+    def add(self, piece: Piece, pairs: _Pairs) -> None:
+        """Take in pairs that were below the limits."""
+        pairs = pairs.where((pairs.row < piece.stop - piece.start) & ~self.heavy[pairs.query])
+        upper = pairs.score + 2 * self.batch.bounds.error(self.batch.norm[pairs.query], piece.length[pairs.row])
+        kind = np.int32 if self.space.n_rows < 2**31 else np.int64
+        stored = _Pairs(pairs.query.astype(np.uint16), (pairs.row + piece.start).astype(kind), pairs.score)
+        self._new.append((stored, upper))
+        self.waiting += len(upper)
 
     def settle(self) -> None:
-        """Take in what was added: tighten the bounds, drop what they exclude, mark the heavy queries."""
-        query, row, lower, upper = (np.concatenate(part) for part in zip(*self._new, strict=True))
+        """Tighten the limits by what was added; drop what they exclude, once that may be half of all."""
+        self._tighten(
+            np.concatenate([pairs.query for pairs, _ in self._new]), np.concatenate([upper for _, upper in self._new])
+        )
+        fresh = [pairs.where(self._inside(pairs)) for pairs, _ in self._new]
+        self.kept += fresh
+        self.held += sum(len(pairs.query) for pairs in fresh)
         self._new, self.waiting = [], 0
-        self._tighten(query, upper)
-        self.query, self.row = np.concatenate([self.query, query]), np.concatenate([self.row, row])
-        self.lower = np.concatenate([self.lower, lower])
-        self._keep(~(self.lower > self.reach[self.query]))
-        crowded = np.bincount(self.query, minlength=len(self.reach)) > self.most
+        if self.held > 2 * self.pruned + 4 * self.k * len(self.limit):
+            self.prune()
+
+    def prune(self) -> None:
+        """Drop all that the limits exclude, and the heavy queries with all they have."""
+        self.kept = [pairs.where(self._inside(pairs)) for pairs in self.kept]
+        counts = sum((np.bincount(pairs.query, minlength=len(self.limit)) for pairs in self.kept), np.zeros(1))
+        crowded = np.broadcast_to(counts > self.most, self.limit.shape)
         if crowded.any():
             self.heavy |= crowded
-            self.reach[crowded] = -np.inf
-            self._keep(~crowded[self.query])
+            self.kept = [pairs.where(~self.heavy[pairs.query]) for pairs in self.kept]
+        self.limit[self.heavy] = -np.inf
+        self.held = self.pruned = sum(len(pairs.query) for pairs in self.kept)
 
-    def _keep(self, mask: Array) -> None:
-        self.query, self.row, self.lower = self.query[mask], self.row[mask], self.lower[mask]
+    def _inside(self, pairs: _Pairs) -> Array:
+        inside: Array = ~(pairs.score > self.limit[pairs.query])
+        return inside
 
     def _tighten(self, query: Array, upper: Array) -> None:
-        order = np.lexsort((upper, query))
+        order = np.argsort(query, kind="stable")
         query, upper = query[order], upper[order]
-        rank = np.arange(len(query)) - np.searchsorted(query, query)
-        first = rank < self.k
-        touched = np.unique(query)
-        fresh = np.full((len(touched), min(self.k, int(rank.max(initial=0)) + 1)), np.inf)
-        fresh[np.searchsorted(touched, query[first]), rank[first]] = upper[first]
-        both = np.partition(np.concatenate([self.best[touched], fresh], axis=1), self.k - 1, axis=1)
+        touched, place, rank = ranks(query)
+        fresh = np.full((len(touched), int(rank.max(initial=0)) + 1), np.inf)
+        fresh[place, rank] = upper
+        both = np.concatenate([self.best[touched], fresh], axis=1)
+        both.partition(self.k - 1, axis=1)
         self.best[touched] = both[:, : self.k]
-        live = touched[~self.heavy[touched]]
-        self.reach[live] = self.space.reach(self.batch, self.best[:, -1])[live]
+        limit = self.space.reach(self.batch, self.best[:, -1]) + self.spare
+        self.limit = np.where(self.heavy, -np.inf, limit)
+
+    def result(self) -> Candidates:
+        """What is left."""
+        self.prune()
+        empty = np.empty(0, dtype=np.int64)
+        query = np.concatenate([empty, *(pairs.query for pairs in self.kept)])
+        row = np.concatenate([empty, *(pairs.row for pairs in self.kept)])
+        return Candidates(query, row, np.flatnonzero(self.heavy))
 
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")
-def candidates(space: Space, batch: Batch, k: int, dtype: Any, most: int) -> Candidates:
+def candidates(space: Space, batch: Batch, k: int, most: int) -> Candidates:
     """Find the pairs that hold every query's k nearest rows.
 
     Parameters
@@ -100,11 +132,9 @@ def candidates(space: Space, batch: Batch, k: int, dtype: Any, most: int) -> Can
     space : Space
         Rows and bounds.
     batch : Batch
-        Queries made ready for this precision.
+        At most 65,536 queries.
     k : int
         Number of neighbours, not more than there are rows.
-    dtype : {np.float32, np.float64}
-        Precision of the products.
     most : int
         A query with more candidates than this is heavy.
 
@@ -113,28 +143,26 @@ def candidates(space: Space, batch: Batch, k: int, dtype: Any, most: int) -> Can
     Candidates
     """
     found = _Found(space, batch, k, most)
-    for pieces, (start, stop, scores, error) in enumerate(space.sweep(batch, dtype), 1):
-        query, row, score = _below(scores, found.reach + error, k, partial(_tighter, space, batch, error))
-        inside = (row < stop - start) & ~found.heavy[query]
-        found.add(query[inside], row[inside] + start, score[inside].astype(np.float64), error)
-        if found.waiting > len(error) * (4 + k) or pieces.bit_count() == 1:
+    for number, piece in enumerate(space.sweep(batch), 1):
+        found.add(piece, _below(piece.scores, found.limit, k, partial(_tighter, space, batch, piece)))
+        if found.waiting > len(batch.norm) * (4 + k) or number.bit_count() == 1:
             found.settle()
         if found.heavy.all():
             break
     if found.waiting:
         found.settle()
-    return Candidates(found.query, found.row, np.flatnonzero(found.heavy))
+    return found.result()
 
 
 def hits(space: Space, batch: Batch, distance: float) -> Iterator[tuple[Array, Array]]:
-    """Find the pairs that hold every row within a distance of each query, in pieces of bounded size.
+    """Find the pairs that hold every row within a distance of each query, in parts of bounded size.
 
     Parameters
     ----------
     space : Space
         Rows and bounds.
     batch : Batch
-        Queries made ready for products in float64.
+        Queries made ready.
     distance : float
         Squared Euclidean, or cosine.
 
@@ -143,24 +171,24 @@ def hits(space: Space, batch: Batch, distance: float) -> Iterator[tuple[Array, A
     query, row : ndarray of shape (p,)
         Query query[i] may be within the distance of row row[i].
     """
-    limit = space.within(batch, distance)
-    waiting: list[tuple[Array, Array]] = []
-    count = 0
-    for start, stop, scores, error in space.sweep(batch, np.float64):
-        query, row, _ = _below(scores, limit + error)
-        inside = row < stop - start
-        waiting.append((query[inside], row[inside] + start))
-        count += len(query)
-        if count > _FLUSH:
-            yield tuple(np.concatenate(part) for part in zip(*waiting, strict=True))  # type: ignore[misc]
-            waiting, count = [], 0
+    limit = space.within(batch, distance) + batch.bounds.spare(batch.norm)
+    waiting: list[_Pairs] = []
+    for piece in space.sweep(batch):
+        pairs = _below(piece.scores, limit)
+        pairs = pairs.where(pairs.row < piece.stop - piece.start)
+        waiting.append(pairs._replace(row=pairs.row + piece.start))
+        if sum(len(pairs.query) for pairs in waiting) > _FLUSH:
+            yield _joined(waiting)
+            waiting = []
     if waiting:
-        yield tuple(np.concatenate(part) for part in zip(*waiting, strict=True))  # type: ignore[misc]
+        yield _joined(waiting)
 
 
-def _below(
-    scores: Array, limit: Array, k: int = 0, tighter: Callable[[Array], Array] | None = None
-) -> tuple[Array, Array, Array]:
+def _joined(parts: list[_Pairs]) -> tuple[Array, Array]:
+    return np.concatenate([pairs.query for pairs in parts]), np.concatenate([pairs.row for pairs in parts])
+
+
+def _below(scores: Array, limit: Array, k: int = 0, tighter: Callable[[Array], Array] | None = None) -> _Pairs:
     """Pairs whose score is not above its query's limit; a score that is not a number counts as below.
 
     Where very many are below, the limits are first made tighter by what the k-th smallest score of this piece says.
@@ -178,12 +206,13 @@ def _below(
     group, query = np.divmod(hot, m)
     cells = groups[group, :, query]
     cell, offset = np.divmod(np.flatnonzero(~(cells > bound[query, None])), _GROUP)
-    return query[cell], group[cell] * _GROUP + offset, cells[cell, offset]
+    return _Pairs(query[cell], group[cell] * _GROUP + offset, cells[cell, offset].astype(np.float64))
 
 
-def _tighter(space: Space, batch: Batch, error: Array, score: Array) -> Array:
-    """The limit of scores, given that k rows have scores of at most `score`."""
-    limit: Array = space.reach(batch, score + error) + error
+def _tighter(space: Space, batch: Batch, piece: Piece, score: Array) -> Array:
+    """The limits, given that k rows of this piece have scores no larger than `score`."""
+    upper = score + 2 * batch.bounds.error(batch.norm, float(piece.length.max()))
+    limit: Array = space.reach(batch, upper) + batch.bounds.spare(batch.norm)
     return limit
 
 

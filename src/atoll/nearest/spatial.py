@@ -8,6 +8,7 @@ for again, by a radius a little larger than the boundary, and decided by its dis
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class Spatial:
         group = np.cumsum(counts) // _PAIRS
         edges = np.flatnonzero(np.diff(group)) + 1
         bounds = [0, *edges.tolist(), len(Q)]
-        return [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [slice(a, b) for a, b in pairwise(bounds)]
 
     def _dense(self, Q: Any) -> Array:
         if issparse(Q):

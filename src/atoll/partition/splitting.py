@@ -46,18 +46,14 @@ def split(
         A name, or a name with settings: ``"dirichlet(alpha=0.3)"``, ``"shards(per_node=2)"``, and in short
         ``"classes=2"`` for the first setting. Or the node id of each row, as in `by_column`.
 
-        ==================== =================================================================== =======================
-        name                 rows of a node                                                       settings
-        ==================== =================================================================== =======================
-        `iid`                at random, equal sizes
-        `label`              sorted by label, one equal piece
-        `classes`            of at most so many classes                                           `per_node=2`
-        `dirichlet`          each class spread by Dirichlet shares; sizes follow [1]_             `alpha=0.5`
-        `dirichlet-by-node`  mix of classes from a Dirichlet about the pooled one, equal          `alpha=0.5`
-                             sizes [2]_
-        `shards`             sorted by label, several equal pieces [3]_                           `per_node=2`
-        `quantity`           at random, sizes by Dirichlet shares or log-normal                   `alpha=0.5` or `sigma`
-        ==================== =================================================================== =======================
+        - `iid`: rows at random, equal sizes
+        - `label`: rows sorted by label, one equal piece per node
+        - `classes(per_node=2)`: rows of at most so many classes per node
+        - `dirichlet(alpha=0.5)`: each class spread by its own Dirichlet shares, from which sizes follow [1]_
+        - `dirichlet-by-node(alpha=0.5)`: for each node a mix of classes from a Dirichlet about the pooled mix, equal
+          sizes [2]_
+        - `shards(per_node=2)`: rows sorted by label, several equal pieces per node [3]_
+        - `quantity(alpha=0.5)` or `quantity(sigma=1)`: rows at random, sizes by Dirichlet shares or log-normal
     random_state : int, RandomState, Generator or None, default=None
         Seed. An int gives the same rows every time, and so does None (seed 0); a RandomState or Generator is drawn
         from.

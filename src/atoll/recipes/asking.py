@@ -317,7 +317,7 @@ def _checked(n_neighbors: Any) -> int:
 
 
 def _others(index: Array, own: Array) -> Array:
-    """All but each query itself; all but the last one where it is hidden behind its duplicates."""
+    """All but each query itself; all but the first where it is hidden behind its duplicates, as in scikit-learn."""
     keep: Array = index != own[:, None]
-    keep[keep.all(axis=1), -1] = False
+    keep[keep.all(axis=1), 0] = False
     return keep

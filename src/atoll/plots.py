@@ -1,0 +1,207 @@
+"""Plots with matplotlib, in the manner of scikit-learn's displays. Needs the extra ``plots``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from atoll.errors import InvalidData, MissingExtra, explain
+from atoll.federation import Federation
+from atoll.partition import PartitionReport, report
+from atoll.svg import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+__all__ = ["PartitionDisplay"]
+
+_MOST_NAMES = 24  # nodes under the axis, classes in the legend
+_HATCHES = ("", "///", "...", "xx")
+_SLANTED = 8  # letters or nodes beyond which names are set at a slant
+
+
+class PartitionDisplay:
+    """Rows of each label on each node, as stacked bars.
+
+    Make one with `from_report`, `from_federation` or `from_labels`, which draw it as well; `plot` draws it again.
+
+    Parameters
+    ----------
+    report : PartitionReport
+        Who has how many rows of which class.
+
+    Attributes
+    ----------
+    report : PartitionReport
+        As given.
+    ax_ : matplotlib Axes
+        Where it was drawn last.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+
+    Examples
+    --------
+    >>> from atoll.plots import PartitionDisplay
+    >>> from atoll.partition import split
+    >>> y = ["cat", "dog"] * 10
+    >>> display = PartitionDisplay.from_labels(y, split(y, 2, "label"))
+    >>> display.ax_.get_ylabel()
+    'rows'
+    """
+
+    ax_: Axes
+    figure_: Figure | SubFigure
+
+    def __init__(self, report: PartitionReport) -> None:
+        self.report = report
+
+    @classmethod
+    def from_report(cls, report: PartitionReport, *, ax: Axes | None = None, **kwargs: Any) -> Self:
+        """Draw a report.
+
+        Parameters
+        ----------
+        report : PartitionReport
+            What `Federation.report` and `atoll.partition.report` give.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        **kwargs
+            For `matplotlib.axes.Axes.bar`, such as `width` or `edgecolor`.
+
+        Returns
+        -------
+        PartitionDisplay
+
+        Raises
+        ------
+        MissingExtra
+            Without matplotlib.
+        """
+        return cls(report).plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_federation(cls, federation: Federation, *, ax: Axes | None = None, **kwargs: Any) -> Self:
+        """Ask the nodes of a federation how many rows of each class they have, and draw it.
+
+        Parameters
+        ----------
+        federation : Federation
+            Its rows have labels.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        **kwargs
+            As for `from_report`.
+
+        Returns
+        -------
+        PartitionDisplay
+
+        Raises
+        ------
+        NotAvailable
+            If the rows have no labels to count.
+        MissingExtra
+            Without matplotlib.
+        """
+        return cls.from_report(federation.report(), ax=ax, **kwargs)
+
+    @classmethod
+    def from_labels(
+        cls, y: Any, parts: Sequence[Any], *, names: Sequence[Any] | None = None, ax: Axes | None = None, **kwargs: Any
+    ) -> Self:
+        """Count the labels of a split, and draw it.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_rows,), or int
+            Labels, or a number of rows without any.
+        parts : sequence of array-like of int
+            Row numbers of each node, as `atoll.partition.split` gives them.
+        names : sequence of str, optional
+            Names of the nodes; their numbers by default.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        **kwargs
+            As for `from_report`.
+
+        Returns
+        -------
+        PartitionDisplay
+
+        Raises
+        ------
+        InvalidData
+            For row numbers out of range.
+        MissingExtra
+            Without matplotlib.
+        """
+        return cls.from_report(report(y, parts, names), ax=ax, **kwargs)
+
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure by default.
+        **kwargs
+            For `matplotlib.axes.Axes.bar`.
+
+        Returns
+        -------
+        PartitionDisplay
+            Itself, with `ax_` and `figure_` set.
+
+        Raises
+        ------
+        MissingExtra
+            Without matplotlib.
+        InvalidData
+            For an `ax` that is none.
+        """
+        self.ax_ = _new_axes() if ax is None else _checked(ax)
+        self.figure_ = self.ax_.figure
+        self._draw_bars({"width": 0.7, **kwargs})
+        self._name_nodes()
+        self.ax_.set(xlabel="node", ylabel="rows")
+        self.ax_.spines[["top", "right"]].set_visible(False)
+        if 1 < len(self.report.classes) <= _MOST_NAMES:
+            self.ax_.legend(title="label", loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+        return self
+
+    def _draw_bars(self, style: dict[str, Any]) -> None:
+        """One call per class, each on top of the last; colours, then hatches, tell classes apart."""
+        places = np.arange(len(self.report.names))
+        floor = np.zeros(len(places), dtype=np.int64)
+        for k, name in enumerate(self.report.classes):
+            turn, colour = divmod(k, len(PALETTE))
+            own = {"color": PALETTE[colour], "hatch": _HATCHES[turn % len(_HATCHES)], **style}
+            self.ax_.bar(places, self.report.counts[:, k], bottom=floor, label=name, **own)
+            floor = floor + self.report.counts[:, k]
+
+    def _name_nodes(self) -> None:
+        names = self.report.names
+        every = -(-len(names) // _MOST_NAMES)
+        slanted = len(names) > _SLANTED or max(map(len, names), default=0) > _SLANTED
+        self.ax_.set_xticks(
+            np.arange(0, len(names), every), names[::every],
+            rotation=45 if slanted else 0, ha="right" if slanted else "center",
+        )  # fmt: skip
+
+
+def _new_axes() -> Axes:
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise MissingExtra(explain("plots need matplotlib", hint="pip install 'atoll[plots]'")) from None
+    return plt.subplots(layout="constrained")[1]
+
+
+def _checked(ax: Any) -> Axes:
+    if not hasattr(ax, "bar"):
+        raise InvalidData(explain("ax must be matplotlib Axes", got=type(ax).__name__, hint="fig, ax = plt.subplots()"))
+    axes: Axes = ax
+    return axes

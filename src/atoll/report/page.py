@@ -1,0 +1,247 @@
+"""The page: one HTML document."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atoll import svg
+from atoll.errors import InvalidData, explain
+from atoll.partition import PartitionReport
+from atoll.report.markup import RING, STYLE, Cell, breakable, cells, details, picture, table, text
+from atoll.report.records import Report, Result
+from atoll.run import Run, human_bytes
+from atoll.trees import Array
+
+__all__ = ["html", "write_report"]
+
+_MOST_BARS = 40  # nodes; more are not drawn one by one
+_MOST_LABELS = 30  # classes of a confusion matrix
+_MOST_SERIES = 16  # classes of stacked bars; beyond these, the rarest share a piece
+
+
+def write_report(path: str | os.PathLike[str], report: Report) -> Path:
+    """Write the page, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; one that exists is replaced.
+    report : Report
+        What the page shows.
+
+    Returns
+    -------
+    Path
+        The file, absolute.
+
+    Raises
+    ------
+    InvalidData
+        If it cannot be written there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from atoll.report import Report, Result, write_report
+    >>> pooled = Result("pooled", 0.9, None, 0.1, np.array(["a", "b"]))
+    >>> report = Report("a comparison", "accuracy", [pooled], 8, 2, {}, "atoll demo", "")
+    >>> write_report("page.html", report).name
+    'page.html'
+    """
+    file = Path(path).absolute()
+    name = None
+    try:
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".atoll-")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
+            stream.write(html(report))
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, file)
+    except OSError as error:
+        raise InvalidData(explain("the report cannot be written", got=error.strerror, where=file)) from None
+    finally:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+    return file
+
+
+def html(report: Report) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    report : Report
+        What it shows.
+
+    Returns
+    -------
+    str
+        An HTML document.
+    """
+    over = report.over_nodes
+    sections = [
+        ("Result", _result_table(report)),
+        ("Where the rows are", "".join(_rows_figure(result.label, result.rows) for result, _ in over if result.rows)),
+        ("Right and wrong answers", "" if report.truth is None else _confusion(report, report.truth)),
+        ("What left each node", "".join(_left(result, run) for result, run in over)),
+        ("Rounds", "".join(_rounds(result, run) for result, run in over)),
+        ("Settings and versions", _pairs(report)),
+        ("Do it again", _again(report)),
+    ]
+    body = "".join(f"<section><h2>{title}</h2>{content}</section>" for title, content in sections if content)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{text(report.title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main>{_opening(report)}\n{body}\n</main></body></html>\n"
+    )
+
+
+def _opening(report: Report) -> str:
+    today = f"Atoll report, {date.today().isoformat()}"
+    lead = f"Trained on {report.n_train} rows, asked about {report.n_test} others. {report.verdict()}"
+    source = f"<p class=quiet>Rows: {text(report.source)}</p>" if report.source else ""
+    notes = "".join(f"<li>{text(note)}</li>" for note in report.notes)
+    return (
+        f"<header>{RING}<div><p class=quiet>{today}</p><h1>{breakable(report.title)}</h1></div></header>"
+        f"<p class=lead>{text(lead)}</p>{source}" + (f"<ul class=notes>{notes}</ul>" if notes else "")
+    )
+
+
+def _result_table(report: Report) -> str:
+    """One column per way, so that it fits a narrow screen."""
+    head = [Cell(""), *(Cell(result.name, result.label.partition(", ")[2]) for result in report.results)]
+    facts = [_facts(result) for result in report.results]
+    names = [report.measure, "agreement with pooled", "rounds", "bytes moved", "seconds", "left each node"]
+    body = [[Cell(name), *map(Cell, row)] for name, row in zip(names, zip(*facts, strict=True), strict=True)]
+    caption = "Pooled is scikit-learn on all training rows. Bytes are those of arrays, to and from the nodes."
+    return table(caption, head, body)
+
+
+def _facts(result: Result) -> list[str]:
+    run, score, seconds = result.run, f"{result.score:.4f}", f"{result.seconds:.3f}"
+    if run is None:
+        return [score, "–", "–", "–", seconds, "all its rows"]
+    agreement = "–" if result.agreement is None else f"{100 * result.agreement:.4g} %"
+    left = ", ".join(op.rpartition(".")[2] for op in result.left())
+    return [score, agreement, str(run.rounds), _bytes(run.bytes_up + run.bytes_down), seconds, left]
+
+
+def _rows_figure(label: str, rows: PartitionReport) -> str:
+    shown = _frequent(rows)
+    head = ["node", "rows", *shown.classes, "variation"]
+    numbers = zip(rows.names, rows.rows, shown.counts, rows.total_variation, strict=True)
+    body = [
+        [name, n, *counts, "–" if np.isnan(variation) else f"{variation:.2f}"] for name, n, counts, variation in numbers
+    ]
+    caption = f"Rows of each label on each node ({label}). Variation: total variation distance from all nodes' mix."
+    numbers_too = details(table(caption, cells(head), map(cells, body)))
+    return f"<h3>{text(label)}</h3>{picture(shown.to_svg())}{numbers_too}"
+
+
+def _frequent(rows: PartitionReport) -> PartitionReport:
+    """The same with the rarest classes as one, where there are too many to tell apart."""
+    if len(rows.classes) <= _MOST_SERIES:
+        return rows
+    order = np.argsort(-rows.counts.sum(axis=0), kind="stable")
+    kept = np.sort(order[: _MOST_SERIES - 1])
+    others = rows.counts.sum(axis=1) - rows.counts[:, kept].sum(axis=1)
+    names = [*(rows.classes[k] for k in kept), f"{len(rows.classes) - len(kept)} others"]
+    return PartitionReport.from_counts(rows.names, names, np.column_stack([rows.counts[:, kept], others]))
+
+
+def _confusion(report: Report, truth: Array) -> str:
+    """One matrix for all results with the same answers."""
+    groups: list[tuple[Array, list[str]]] = []
+    for result in report.results:
+        names = next((n for answers, n in groups if np.array_equal(answers, result.answers)), None)
+        if names is None:
+            groups.append((result.answers, [result.name]))
+        else:
+            names.append(result.name)
+    seen = {label for answers, _ in groups for label in np.unique(answers).tolist()}
+    classes = {**report.classes, **{label: str(label) for label in sorted(seen - report.classes.keys())}}
+    if not 1 < len(classes) <= _MOST_LABELS:
+        return ""
+    return "".join(_matrix(classes, truth, answers, names) for answers, names in groups)
+
+
+def _matrix(classes: Mapping[Any, str], truth: Array, answers: Array, names: Sequence[str]) -> str:
+    code = {label: i for i, label in enumerate(classes)}
+    counts = np.zeros((len(code), len(code)), dtype=np.int64)
+    for true, answer in zip(truth.tolist(), answers.tolist(), strict=True):
+        counts[code[true], code[answer]] += 1
+    labels, title = list(classes.values()), "Held-out rows by class"
+    drawn = svg.heatmap(counts, labels, labels, title=title, x_label="answer", y_label="true class", diagonal=True)
+    who = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} alike"
+    caption = f"Held-out rows by true class (down) and answer (across): {who}."
+    body = [cells([name, *row]) for name, row in zip(labels, counts.tolist(), strict=True)]
+    return f"<h3>{text(who)}</h3>{picture(drawn)}{details(table(caption, cells(['true class', *labels]), body))}"
+
+
+def _left(result: Result, run: Run) -> str:
+    found = {one.op: one for one in run.disclosures()}
+    body = [
+        [Cell(op, found[op].what), Cell(found[op].times), Cell(_span(sizes)), Cell(_bytes(sum(sizes)))]
+        for op, sizes in result.left().items()
+    ]
+    caption = f"What left the nodes ({result.label}), in bytes of arrays; times counts rounds."
+    said = table(caption, cells(["a node tells", "times", "each node", "all nodes"]), body)
+    return f"<h3>{text(result.label)}</h3>{said}{_bytes_figure(run)}"
+
+
+def _bytes_figure(run: Run) -> str:
+    """Bytes that left each node, where they differ enough to be seen."""
+    sizes: dict[str, int] = {}
+    for one in run.disclosures():
+        sizes[one.node] = sizes.get(one.node, 0) + one.bytes
+    if not 1 < len(sizes) <= _MOST_BARS or max(sizes.values()) < 1.05 * min(sizes.values()):
+        return ""
+    return picture(svg.bars(list(sizes), list(sizes.values()), title="Bytes that left each node"))
+
+
+def _span(sizes: Sequence[int]) -> str:
+    low, high = _bytes(min(sizes)), _bytes(max(sizes))
+    return low if low == high else f"{low} to {high}"
+
+
+def _bytes(size: int) -> str:
+    """A size that no line end tears apart."""
+    return human_bytes(size).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _rounds(result: Result, run: Run) -> str:
+    head = ["round", "operation", "answered", "to nodes", "from nodes", "seconds"]
+    body = [
+        cells(
+            [r.number, r.op, f"{r.answered} of {r.asked}", _bytes(r.bytes_down), _bytes(r.bytes_up), f"{r.seconds:.4f}"]
+        )
+        for r in run.history
+    ]
+    return details(table(f"Every round: {result.label}.", cells(head), body), f"{result.label}: {run.rounds} rounds")
+
+
+def _pairs(report: Report) -> str:
+    def listed(caption: str, pairs: Mapping[str, str]) -> str:
+        return table(caption, cells(["name", "value"]), map(cells, pairs.items()), "words")
+
+    return f'<div class="side">{listed("Settings", report.settings)}{listed("Versions", report.versions)}</div>'
+
+
+def _again(report: Report) -> str:
+    blocks = [("On the command line", report.command), ("In Python", report.script)]
+    return "".join(
+        f'<h3>{title}</h3><pre tabindex="0" role="region" aria-label="{title}"><code>{text(code)}</code></pre>'
+        for title, code in blocks
+        if code
+    )
