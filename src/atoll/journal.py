@@ -102,7 +102,7 @@ class Journal:
         self._engine.close()
 
     def _path(self, x: Exchange) -> Path:
-        if not x.run or Path(x.run).name != x.run:
+        if Path(x.run).name != x.run or x.run in ("", ".", ".."):
             raise InvalidData(explain("a run's name must be a plain file name", got=repr(x.run)))
         return self._folder / x.run / f"{x.number:08d}.atoll"
 

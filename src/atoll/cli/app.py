@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import atoll
 from atoll.cli import options, show
@@ -84,7 +84,7 @@ def _guarded(name: str, args: Namespace) -> int:
     """Run a command; every error becomes a message, warnings become notes."""
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
+            warnings.showwarning = _notes()
             command: Callable[[Namespace], int] = import_module(f"atoll.cli.{name}").execute
             return command(args)
     except KeyboardInterrupt:
@@ -107,15 +107,16 @@ def _failed(name: str, args: Namespace, message: str, status: int) -> int:
     return status
 
 
-def _warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    show.say(f"note: {message}\n")
+def _notes() -> Callable[..., None]:
+    """Says each warning once, as a note."""
+    said = set()
+
+    def say(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            show.say(f"note: {message}\n")
+
+    return say
 
 
 def _swallow_output() -> None:

@@ -202,5 +202,8 @@ def _blocks(
     rows = max(some_rows, 2 * into.k)
     for few in chunks(queries.shape[0], max(1, some_queries * some_rows // rows)):
         for part in chunks(n_rows, rows):
-            found = [distances(queries[few], part.start + s.start, part.start + s.stop) for s in chunks(part.stop - part.start, some_rows)]
+            found = [
+                distances(queries[few], part.start + s.start, part.start + s.stop)
+                for s in chunks(part.stop - part.start, some_rows)
+            ]
             into.block(few.start, part.start, found[0] if len(found) == 1 else np.concatenate(found, axis=1))

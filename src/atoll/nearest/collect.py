@@ -98,17 +98,17 @@ class Nearest:
         """Offer the distances of query[i] to row[i]."""
         if not query.size:
             return
-        held = self.row >= 0
-        held &= np.isin(np.arange(len(held)), query)[:, None]
-        old = np.nonzero(held)
-        query = np.concatenate([old[0], query]).astype(np.uint16 if len(held) <= 2**16 else np.int64)
+        touched = np.zeros(len(self.row), dtype=bool)
+        touched[query] = True
+        old = np.nonzero(touched[:, None] & (self.row >= 0))
+        query = np.concatenate([old[0], query]).astype(np.uint16 if len(touched) <= 2**16 else np.int64)
         row = np.concatenate([self.row[old], row])
         dist = np.concatenate([self.dist[old], dist])
         order = np.lexsort((self.ids[row], dist, query))
         query = query[order]
-        touched, place, rank = ranks(query)
+        found, place, rank = ranks(query)
         kept = rank < self.k
-        where, order = (touched[place[kept]], rank[kept]), order[kept]
+        where, order = (found[place[kept]], rank[kept]), order[kept]
         self.row[where], self.dist[where] = row[order], dist[order]
 
     def put(self, queries: Array | slice, answer: Neighbors) -> None:

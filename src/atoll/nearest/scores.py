@@ -222,8 +222,8 @@ class Dense(_Reach):
             np.subtract(self._read(start, stop), self.centre, out=shifted)
         np.multiply(shifted, -2 * self.scale, out=left[:, :-2], casting="same_kind")
         square = np.einsum("ij,ij->i", left[:, :-2], left[:, :-2]).astype(np.float64) / 4
-        length = np.sqrt(square) * _UP
-        length[~(length < bounds.most)] = np.inf
+        length: Array = np.sqrt(square) * _UP
+        length = np.where(length < bounds.most, length, np.inf)
         left[:, -2] = (0.0 if self.angular else square * (1 - bounds.own)) - bounds.least * length
         left[:, -1] = -bounds.cross * length
         return length
@@ -314,8 +314,8 @@ def canonical(X: Any) -> Any:
 
 def dense(X: Any) -> Array:
     """An ndarray of what may be sparse."""
-    found: Array = X.toarray() if issparse(X) else np.asarray(X)
-    return found
+    found: Any = X
+    return np.asarray(found.toarray() if issparse(X) else found)
 
 
 def _roughly_unit(rows: Array) -> Array:

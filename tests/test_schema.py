@@ -1,0 +1,109 @@
+"""Round 0: what fits together is agreed, what does not is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from atoll import Federation
+from atoll.errors import InvalidData, SchemaMismatch
+from atoll.shards import Shard
+
+
+def meet(*shards, names=None, classes=True):
+    return Federation.from_shards(list(shards), names=names).rounds("test").meet(classes=classes)
+
+
+A = np.zeros((3, 2))
+
+
+def test_classes_are_the_sorted_union_whatever_node_has_which():
+    schema = meet((A, [2, 2, 2]), (A, [0, 0, 7]), (A, [2, 0, 1]))
+    assert schema.classes[0].tolist() == [0, 1, 2, 7]
+    assert (schema.rows, schema.n_rows, schema.n_classes) == ((3, 3, 3), 9, [4])
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [
+        ([["b", "a", "long"], ["c", "c", "c"]], "U"),
+        ([np.array(list("bab"), object), np.array(list("ccc"), object)], "O"),
+        ([[True, False, True], [True, True, True]], "b"),
+        ([[1, 2, 3], [1.0, 2.0, 4.0]], "f"),
+        ([np.array([1, 2, 3], np.int8), np.array([4, 5, 6], np.int32)], "i"),
+    ],
+)
+def test_classes_have_the_type_of_the_labels(labels, dtype):
+    (classes,) = meet(*[(A, y) for y in labels]).classes
+    assert classes.dtype.kind == dtype
+    assert sorted(set(np.concatenate(labels).tolist())) == classes.tolist()
+
+
+def test_several_outputs_have_several_unions():
+    y = np.array([[0, 5], [1, 5], [0, 6]])
+    schema = meet((A, y), (A, y + 1))
+    assert [c.tolist() for c in schema.classes] == [[0, 1, 2], [5, 6, 7]]
+    assert schema.n_outputs == 2
+
+
+def test_a_regression_target_is_not_told():
+    schema = meet((A, [1.5, 2.5, 3.5]), classes=False)
+    assert schema.classes == ()
+    assert schema.target_dtype == "<f8"
+
+
+def test_without_targets():
+    schema = meet(A, A, classes=False)
+    assert (schema.target_dtype, schema.empty().y) == ("", None)
+
+
+def test_widths_of_floats_are_widened():
+    assert meet((A, [0, 1, 0]), (A.astype(np.float32), [0, 1, 0])).dtype == "<f8"
+
+
+def frame(*columns):
+    return pd.DataFrame(np.zeros((3, len(columns))), columns=list(columns))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (frame("age", "wight"), r"node 'lyon' lacks column 'weight' and has the column 'wight' that others lack"),
+        (frame("weight", "age"), r"node 'lyon' has column 'weight' where others have 'age'"),
+        (frame("age"), r"node 'lyon' lacks column 'weight'"),
+        (np.zeros((3, 2)), r"names its columns and node 'lyon' does not"),
+    ],
+)
+def test_columns_that_differ_are_named_with_their_node(other, words):
+    with pytest.raises(SchemaMismatch, match=words):
+        meet((frame("age", "weight"), [0, 1, 0]), (other, [0, 1, 0]), names=["bern", "lyon"])
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ((np.zeros((3, 5)), [0, 1, 0]), "(?s)node 'lyon' has another number of columns.*got: +5.*expected: +2"),
+        ((sp.csr_matrix(A), [0, 1, 0]), "(?s)node 'lyon' is sparse where others are dense"),
+        ((A, ["a", "b", "a"]), "(?s)node 'lyon' has labels of another type.*text.*numbers"),
+        ((A, [True, False, True]), "(?s)node 'lyon' has labels of another type.*truth values"),
+        ((A, np.zeros((3, 2), int)), "(?s)node 'lyon' has another number of targets"),
+        ((A, None), "(?s)node 'lyon' has labels of another type.*none"),
+    ],
+)
+def test_rows_that_differ_are_named_with_their_node(other, words):
+    with pytest.raises(SchemaMismatch, match=words):
+        meet((A, [0, 1, 0]), other, names=["bern", "lyon"])
+
+
+def test_an_empty_node_is_refused_before_anything_is_asked():
+    with pytest.raises(InvalidData, match="node 'lyon'"):
+        meet((A, [0, 1, 0]), (np.zeros((0, 2)), []), names=["bern", "lyon"])
+
+
+def test_the_empty_shard_looks_like_every_node():
+    schema = meet((sp.csr_matrix(np.eye(3)), list("aba")))
+    empty = schema.empty()
+    assert isinstance(empty, Shard)
+    assert (empty.X.shape, empty.y.dtype.kind) == ((0, 3), "U")

@@ -1,0 +1,118 @@
+"""Shards: one memory layout, whatever the rows came as."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.sparse as sp
+
+from atoll import wire
+from atoll.errors import InvalidData
+from atoll.shards import Shard, as_target, blank, empty_shard
+from atoll.trees import Tree
+
+X = np.arange(12.0).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [X.tolist(), X, np.asfortranarray(X), X[::-1][::-1], X.astype(int), X.astype(object), pd.DataFrame(X), pl.DataFrame(X)],
+    ids=["list", "array", "fortran", "strided", "int", "object", "pandas", "polars"],
+)
+def test_dense_rows_become_c_ordered_doubles(rows):
+    shard = Shard.of("n", rows)
+    assert shard.X.dtype == np.float64
+    assert shard.X.flags.c_contiguous
+    assert (shard.X == X).all()
+    assert (shard.n_rows, shard.n_features) == (4, 3)
+    assert shard.ids.tolist() == [0, 1, 2, 3]
+
+
+def test_floats_keep_their_width():
+    assert Shard.of("n", X.astype(np.float32)).X.dtype == np.float32
+    assert Shard.of("n", X.astype(np.float16)).X.dtype == np.float64
+
+
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_matrix, sp.coo_array, sp.csr_array])
+def test_sparse_rows_become_csr_with_sorted_indices(kind):
+    shard = Shard.of("n", kind(X))
+    assert shard.X.format == "csr"
+    assert shard.X.has_sorted_indices
+    assert (shard.X.toarray() == X).all()
+
+
+def test_frames_give_their_column_names():
+    assert Shard.of("n", pd.DataFrame(X, columns=["a", "b", "c"])).feature_names == ("a", "b", "c")
+    assert Shard.of("n", pl.DataFrame(X, schema=["a", "b", "c"])).feature_names == ("a", "b", "c")
+    assert Shard.of("n", pd.DataFrame(X)).feature_names is None
+
+
+@pytest.mark.parametrize("rows", [X[0], X[None], [["a", "b"]], np.array([["x", "1"]], dtype=object)])
+def test_rows_that_cannot_be_used_name_their_node(rows):
+    with pytest.raises(InvalidData, match="(?s)node 'here'"):
+        Shard.of("here", rows)
+
+
+def test_lengths_must_agree():
+    with pytest.raises(InvalidData, match="(?s)differ in length.*4 and 3"):
+        Shard.of("n", X, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("y", "kind"),
+    [([1, 2], "i"), ([1.5, 2], "f"), ([True, False], "b"), (["a", "bc"], "U"), (np.array(["a", "b"], object), "U"),
+     (pd.Series(["a", "b"]), "U"), (pd.Categorical(["a", "b"]), "U"), (np.array([1, 2], object), "i"),
+     (np.array([1, 2.5], object), "f"), (np.array([True, False], object), "b")],
+)  # fmt: skip
+def test_targets_become_something_that_travels(y, kind):
+    assert as_target(y).dtype.kind == kind
+
+
+@pytest.mark.parametrize(
+    "y", [np.array(["a", 1], object), np.array(["a", None], object), np.array(["a", np.nan], object),
+          np.array([True, 2], object), np.array(["2020-01-01"], "M8[D]"), np.array([object()], object)],
+)  # fmt: skip
+def test_labels_of_mixed_type_are_refused(y):
+    with pytest.raises(InvalidData, match="labels of mixed type"):
+        as_target(y)
+
+
+def test_text_that_came_as_objects_is_given_back_as_such():
+    assert Shard.of("n", X, np.array(list("abab"), object)).labels().dtype == object
+    assert Shard.of("n", X, np.array(list("abab"))).labels().dtype.kind == "U"
+
+
+@pytest.mark.parametrize("rows", [X, sp.csr_matrix(X)], ids=["dense", "sparse"])
+def test_a_shard_travels(rows):
+    shard = Shard.of("n", rows, np.array(list("abab"), object), ids=np.array([9, 3, 5, 1]), feature_names=["a", "b", "c"],
+                     columns={"sample_weight": np.ones(4)})  # fmt: skip
+    again = Shard.from_tree("n", wire.decode(wire.encode(shard.to_tree()), Tree))
+    assert (again.X != shard.X).sum() == 0
+    assert (again.y == shard.y).all()
+    assert (again.ids == shard.ids).all()
+    assert (again.feature_names, again.object_text, list(again.columns)) == (("a", "b", "c"), True, ["sample_weight"])
+
+
+def test_taking_rows_takes_everything_with_them():
+    shard = Shard.of("n", X, [0, 1, 2, 3], columns={"w": np.arange(4.0)}).take(np.array([2, 0]), "m")
+    assert (shard.name, shard.y.tolist(), shard.ids.tolist(), shard.columns["w"].tolist()) == ("m", [2, 0], [2, 0], [2, 0])
+
+
+def test_what_is_made_once_is_kept_and_bounded():
+    shard, made = Shard.of("n", X), []
+    for key in [1, 2, 1, 1, *range(3, 20), 1]:
+        shard.memo(key, lambda k=key: made.append(k) or k + 0.5)
+    assert made == [1, 2, *range(3, 20), 1]
+    assert len(shard._memo) == 8
+    assert pickle.loads(pickle.dumps(shard))._memo == {}
+
+
+@pytest.mark.parametrize("rows", [X, sp.csr_matrix(X)], ids=["dense", "sparse"])
+def test_an_empty_shard_looks_like_the_others(rows):
+    empty = empty_shard(Shard.of("n", rows, list("abab"), columns={"w": np.arange(4.0)}))
+    assert (empty.n_rows, empty.n_features, empty.y.dtype.kind, len(empty.columns["w"])) == (0, 3, "U", 0)
+    assert blank().n_features == 0
