@@ -18,7 +18,15 @@ from sklearn.neighbors import (
     RadiusNeighborsRegressor,
 )
 
-METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples", "kneighbors", "radius_neighbors")
+METHODS = (
+    "predict",
+    "predict_proba",
+    "decision_function",
+    "transform",
+    "score_samples",
+    "kneighbors",
+    "radius_neighbors",
+)
 CLOSE = 1e-9
 
 
@@ -47,7 +55,10 @@ EXAMPLES: dict[type, list[Callable[[str], Any]]] = {
     NearestNeighbors: [lambda name: NearestNeighbors(n_neighbors=5, radius=radius(name), metric="manhattan")],
     RadiusNeighborsClassifier: [lambda name: RadiusNeighborsClassifier(radius=radius(name), algorithm="brute")],
     RadiusNeighborsRegressor: [lambda name: RadiusNeighborsRegressor(radius=radius(name), weights="distance")],
-    NearestCentroid: [lambda name: NearestCentroid(shrink_threshold=0.1), lambda name: NearestCentroid(metric="manhattan")],
+    NearestCentroid: [
+        lambda name: NearestCentroid(shrink_threshold=0.1),
+        lambda name: NearestCentroid(metric="manhattan"),
+    ],
     KernelDensity: [lambda name: KernelDensity(bandwidth=radius(name), rtol=0, atol=0)],
 }
 

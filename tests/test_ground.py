@@ -16,7 +16,7 @@ from atoll.errors import AtollError, InvalidData, UnknownName, WireError, closes
 from atoll.memory import Store
 from atoll.messages import Rule, digest
 from atoll.rng import as_seed, stream
-from atoll.specs import Registry, Spec, parse, programs
+from atoll.specs import Registry, Spec, programs, read
 from atoll.trees import check, contract, finite, nbytes
 
 
@@ -49,7 +49,12 @@ class TestTrees:
     empty = {"x": np.zeros((0, 3)), "d": np.full(2, np.inf), "name": np.zeros(0, "U1"), "n": np.zeros(1, np.int64)}
 
     def good(self):
-        return {"x": np.ones((7, 3)), "d": np.array([1.0, np.inf]), "name": np.array(["long name"]), "n": np.ones(1, np.int64)}
+        return {
+            "x": np.ones((7, 3)),
+            "d": np.array([1.0, np.inf]),
+            "name": np.array(["long name"]),
+            "n": np.ones(1, np.int64),
+        }
 
     def test_lengths_of_zero_are_free_infinities_allowed_text_has_no_width(self):
         check(self.good(), contract(self.empty))
@@ -103,22 +108,37 @@ class TestSpecs:
         with pytest.raises(ValueError, match="registered twice"):
             registry.add("alpha", 2)
 
+    def things(self):
+        registry = Registry("thing")
+        registry.add("plain", lambda n: n)
+        registry.add("set-up", lambda n, *, size=1, colour="red": n)
+        return registry
+
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            ("star", Spec("star")),
-            (" tree( fan_out = 3 ) ", Spec("tree", {"fan_out": 3})),
-            ("dirichlet-by-node(alpha=1e-3)", Spec("dirichlet-by-node", {"alpha": 1e-3})),
-            ("quantity(law=lognormal, sigma=2)", Spec("quantity", {"law": "lognormal", "sigma": 2})),
+            ("plain", Spec("plain")),
+            ("plain()", Spec("plain")),
+            (" set-up( size = 3 ) ", Spec("set-up", {"size": 3})),
+            ("set-up=1e-3", Spec("set-up", {"size": 1e-3})),
+            ("set-up(2, colour='blue')", Spec("set-up", {"size": 2, "colour": "blue"})),
         ],
     )
     def test_specs_are_read_as_people_write_them(self, text, expected):
-        assert parse(text) == expected
+        assert read(self.things(), text) == expected
 
-    @pytest.mark.parametrize("text", ["", "tree(", "tree(3)", "tree(fan_out)", "a b", "tree(fan_out=__import__('os'))"])
+    @pytest.mark.parametrize(
+        "text", ["set-up(size=__import__('os'))", "set-up(size=)", "set-up(1, 2)", "plain(1)", "set-up(**{})("]
+    )
     def test_what_cannot_be_read_says_so(self, text):
-        with pytest.raises(InvalidData):
-            parse(text)
+        with pytest.raises((InvalidData, UnknownName), match="thing"):
+            read(self.things(), text)
+
+    def test_unknown_settings_get_did_you_mean(self):
+        with pytest.raises(UnknownName, match=r"(?s)thing 'set-up' has no setting 'siz'.*did you mean 'size'"):
+            read(self.things(), "set-up(siz=3)")
+        with pytest.raises(UnknownName, match="no settings at all"):
+            read(self.things(), "plain(x=3)")
 
     def test_programs_are_lent_once_per_function(self):
         def near(a, b):
@@ -137,7 +157,15 @@ class TestStreams:
         def draw(*key):
             return stream(*key).integers(2**63, size=4).tolist()
 
-        keys = [(0, 0, 0, "a"), (1, 0, 0, "a"), (0, 1, 0, "a"), (0, 0, 1, "a"), (0, 0, 0, "b"), (0, 0, -1, "a"), (0, 10, 0, "a")]
+        keys = [
+            (0, 0, 0, "a"),
+            (1, 0, 0, "a"),
+            (0, 1, 0, "a"),
+            (0, 0, 1, "a"),
+            (0, 0, 0, "b"),
+            (0, 0, -1, "a"),
+            (0, 10, 0, "a"),
+        ]
         drawn = [draw(*k) for k in keys]
         assert drawn == [draw(*k) for k in keys]
         assert len({tuple(d) for d in drawn}) == len(keys)

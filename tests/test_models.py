@@ -30,7 +30,14 @@ from sklearn.feature_selection import SelectKBest, VarianceThreshold, f_regressi
 from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
+    SGDClassifier,
+    SGDOneClassSVM,
+    SGDRegressor,
+)
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
@@ -508,6 +515,7 @@ PRECOMPUTED = SVC(kernel="precomputed").fit(IRIS @ IRIS.T, SPECIES)
         (VECTORS, {"support_vectors_": VECTORS.support_vectors_[:, :3]}),
         (VECTORS, {"n_features_in_": 9}),
         (VECTORS, {"_n_support": "abc"}),
+        (SPARSE_VECTORS, {"_effective_probability": True}),
         (SPARSE_VECTORS, {"_dual_coef_": models.encode(VECTORS).fitted["_dual_coef_"]}),
         (PRECOMPUTED, {"support_": PRECOMPUTED.support_ + 10**6}),
         (PRECOMPUTED, {"n_features_in_": 10**6}),
@@ -526,6 +534,21 @@ def test_sizes_that_k_means_trusts_are_checked():
     many = models.decode(changed(one, _n_threads=10**9))
     assert many._n_threads < 10**5
     assert same(many.predict(IRIS), one.predict(IRIS))
+
+
+@pytest.mark.parametrize("labels", [SPECIES, SPECIES == 0], ids=["three", "two"])
+@pytest.mark.parametrize(
+    "estimator",
+    [SGDClassifier(average=True), SGDClassifier(), SGDRegressor(average=True), SGDOneClassSVM(average=True)],
+)
+def test_sizes_that_descent_trusts_are_checked(estimator, labels):
+    one = quiet(copy.deepcopy(estimator).set_params(random_state=0).fit, IRIS, labels)
+    check(one, IRIS)
+    refused(changed(one, coef_=one.coef_[..., :2]), "does not fit the others")
+    refused(changed(one, n_features_in_=3), "does not fit the others")
+    if estimator.average:
+        refused(changed(one, _average_coef=one.coef_[..., :2]), "does not fit the others")
+        refused(changed(one, _average_intercept=np.zeros(9)), "does not fit the others")
 
 
 def test_neighbors_are_fitted_again_so_nothing_is_trusted():

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 
 from atoll.errors import InvalidData, UnknownName
-from atoll.partition import Labels, PartitionReport, by_column, encode, parse, partitions, report, split
+from atoll.partition import Labels, PartitionReport, by_column, encode, partitions, report, split
 from atoll.partition.rounding import apportion, draw_shares, fit_margins, round_table
-from atoll.specs import Spec
+from atoll.specs import Spec, read
 
 NAMES = ["classes", "dirichlet", "dirichlet-by-node", "iid", "label", "quantity", "shards"]
 ALPHAS = [1e-300, 1e-8, 0.01, 0.5, 1.0, 100.0, 1e8, 1e300]
@@ -407,7 +407,7 @@ def test_what_is_no_seed_is_refused(seed: Any) -> None:
     ],
 )
 def test_partitions_as_text(text: str, expected: Spec) -> None:
-    assert parse(text) == expected
+    assert read(partitions, text) == expected
 
 
 def test_text_spec_and_keywords_are_the_same() -> None:

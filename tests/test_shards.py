@@ -20,7 +20,16 @@ X = np.arange(12.0).reshape(4, 3)
 
 @pytest.mark.parametrize(
     "rows",
-    [X.tolist(), X, np.asfortranarray(X), X[::-1][::-1], X.astype(int), X.astype(object), pd.DataFrame(X), pl.DataFrame(X)],
+    [
+        X.tolist(),
+        X,
+        np.asfortranarray(X),
+        X[::-1][::-1],
+        X.astype(int),
+        X.astype(object),
+        pd.DataFrame(X),
+        pl.DataFrame(X),
+    ],
     ids=["list", "array", "fortran", "strided", "int", "object", "pandas", "polars"],
 )
 def test_dense_rows_become_c_ordered_doubles(rows):
@@ -99,7 +108,12 @@ def test_a_shard_travels(rows):
 
 def test_taking_rows_takes_everything_with_them():
     shard = Shard.of("n", X, [0, 1, 2, 3], columns={"w": np.arange(4.0)}).take(np.array([2, 0]), "m")
-    assert (shard.name, shard.y.tolist(), shard.ids.tolist(), shard.columns["w"].tolist()) == ("m", [2, 0], [2, 0], [2, 0])
+    assert (shard.name, shard.y.tolist(), shard.ids.tolist(), shard.columns["w"].tolist()) == (
+        "m",
+        [2, 0],
+        [2, 0],
+        [2, 0],
+    )
 
 
 def test_what_is_made_once_is_kept_and_bounded():

@@ -24,7 +24,7 @@ from atoll.rng import as_seed
 from atoll.rounds import Rounds
 from atoll.run import Run
 from atoll.shards import Shard, as_target, is_sparse
-from atoll.specs import Spec, parse
+from atoll.specs import Spec, check_settings, read
 from atoll.topology import plans
 from atoll.trees import Array
 from atoll.views import codes
@@ -82,7 +82,7 @@ class Federation:
         self.names = tuple(s.name for s in self._shards)
         self.engine = engine
         self.n_workers = n_workers
-        self.plan = topology if isinstance(topology, Spec) else parse(topology)
+        self.plan = topology if isinstance(topology, Spec) else read(plans, topology)
         self.rule = (rule or DEFAULT_RULE).validated()
         self.journal = None if journal is None else os.fspath(journal)
         self.run_name = run
@@ -100,11 +100,8 @@ class Federation:
         empty = [s.name for s in self._shards if not s.n_rows]
         if empty:
             raise InvalidData(explain("a node has no rows", where=f"node {empty[0]!r}", hint="leave it out"))
-        make = plans[self.plan.name]
-        try:
-            make(self.n_nodes, **self.plan.settings)
-        except TypeError as error:
-            raise InvalidData(explain("unknown setting of a topology", got=error, where=_written(self.plan))) from None
+        check_settings(plans, self.plan)
+        plans[self.plan.name](self.n_nodes, **self.plan.settings)
 
     @classmethod
     def simulate(

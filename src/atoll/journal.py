@@ -148,3 +148,6 @@ class _Recording(NamedTuple):
         outcome = self.pending.result()
         self.journal.record(self.path, self.exchange, outcome)
         return outcome
+
+    def missing(self) -> list[int]:
+        return self.pending.missing()

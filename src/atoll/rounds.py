@@ -175,7 +175,9 @@ class Rounds:
         x = self._exchange(op, payload or {}, combine, settings or {}, each or {}, cohort, code, plan, step)
         start = time.perf_counter()
         engine, key = self.link.live()
-        outcome = engine.submit(key, x).result()
+        pending = engine.submit(key, x)
+        self.progress.waiting(x.op, lambda: [self.link.names[x.cohort[p]] for p in pending.missing()], x.rule.deadline)
+        outcome = pending.result()
         self._judge(x, outcome)
         raw: Tree = outcome.merged or {}
         with one_thread():

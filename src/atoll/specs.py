@@ -6,6 +6,8 @@ registry.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -13,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from atoll.errors import InvalidData, UnknownName, closest, explain
 from atoll.trees import Tree
 
-__all__ = ["Registry", "Spec", "parse", "programs"]
+__all__ = ["Registry", "Spec", "check_settings", "programs", "read", "settings_of"]
 
 T = TypeVar("T")
 
@@ -34,50 +36,6 @@ class Spec(NamedTuple):
     name: str
     settings: dict[str, Any] = {}
     arrays: Tree = {}
-
-
-def parse(text: str) -> Spec:
-    """Read a spec as people write it: ``name`` or ``name(setting=value, …)``.
-
-    Parameters
-    ----------
-    text : str
-        Values are whole numbers, decimal numbers or words.
-
-    Returns
-    -------
-    Spec
-
-    Raises
-    ------
-    InvalidData
-        If it is written otherwise.
-
-    Examples
-    --------
-    >>> from atoll.specs import parse
-    >>> parse("tree(fan_out=3)")
-    Spec(name='tree', settings={'fan_out': 3}, arrays={})
-    """
-    match = re.fullmatch(r"\s*([\w-]+)\s*(?:\((.*)\))?\s*", text)
-    if match is None:
-        raise InvalidData(explain("cannot be read as a name with settings", got=repr(text), expected="name(setting=1)"))
-    settings: dict[str, Any] = {}
-    for item in filter(None, (part.strip() for part in (match[2] or "").split(","))):
-        setting = re.fullmatch(r"(\w+)\s*=\s*([\w.+-]+)", item)
-        if setting is None:
-            raise InvalidData(explain("a setting is written name=value", got=repr(item), where=repr(text)))
-        settings[setting[1]] = _value(setting[2])
-    return Spec(match[1], settings)
-
-
-def _value(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 class Registry(Generic[T]):
@@ -127,6 +85,91 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+_TEXT = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:=\s*(?P<value>.+?)|\((?P<settings>.*)\))?\s*", re.DOTALL)
+
+
+def read(registry: Registry[Callable[..., Any]], text: str) -> Spec:
+    """Read a spec as people write it, and hold its settings against those that the named function takes.
+
+    Parameters
+    ----------
+    registry : Registry
+        Of functions whose keyword-only parameters are the settings.
+    text : str
+        ``"name"``, ``"name(setting=value, …)"``, or ``"name=value"`` and ``"name(value)"`` for the first setting. Values
+        are numbers and quoted text; nothing is evaluated.
+
+    Returns
+    -------
+    Spec
+
+    Raises
+    ------
+    UnknownName
+        For a name or setting that does not exist.
+    InvalidData
+        For text that cannot be read.
+
+    Examples
+    --------
+    >>> from atoll.specs import read
+    >>> from atoll.topology import plans
+    >>> read(plans, "tree(fan_out=3)").settings
+    {'fan_out': 3}
+    """
+    found = _TEXT.fullmatch(text)
+    name = found[1] if found else text
+    known = settings_of(registry[name])
+    body = found and (found["value"] or found["settings"])
+    if not body:
+        return Spec(name, {})
+    values, settings = _literals(registry.kind, text, body)
+    if len(values) > min(1, len(known)):
+        has = "the settings " + ", ".join(known) if known else "no settings"
+        raise _unreadable(registry.kind, text, f"at most one value without a name; {name!r} has {has}")
+    spec = Spec(name, {**dict(zip(known, values, strict=False)), **settings})
+    check_settings(registry, spec)
+    return spec
+
+
+def settings_of(function: Callable[..., Any]) -> list[str]:
+    """The settings that a registered function takes: its keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def check_settings(registry: Registry[Callable[..., Any]], spec: Spec) -> None:
+    """Hold the settings of a spec against those that the named function takes.
+
+    Raises
+    ------
+    UnknownName
+        For a name or setting that does not exist.
+    """
+    known = settings_of(registry[spec.name])
+    for setting in spec.settings:
+        if setting not in known:
+            hint = closest(setting, known) if known else "it has no settings at all"
+            raise UnknownName(explain(f"{registry.kind} {spec.name!r} has no setting {setting!r}", hint=hint))
+
+
+def _literals(kind: str, text: str, body: str) -> tuple[list[Any], dict[str, Any]]:
+    """The values in the brackets: numbers and text only, nothing is evaluated."""
+    try:
+        call = ast.parse(f"_({body})", mode="eval").body
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+            raise ValueError
+        values = [ast.literal_eval(value) for value in call.args]
+        settings = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise _unreadable(kind, text, "name, name=value or name(setting=value, …)") from None
+    return values, settings
+
+
+def _unreadable(kind: str, text: str, expected: str) -> InvalidData:
+    return InvalidData(explain(f"cannot read this {kind}", got=repr(text), expected=expected))
 
 
 class _Programs(Registry[Callable[..., Any]]):

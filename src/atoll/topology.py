@@ -67,7 +67,7 @@ def star(n: int) -> Plan:
 
 
 @plans.register("tree")
-def tree(n: int, fan_out: int = 2) -> Plan:
+def tree(n: int, *, fan_out: int = 2) -> Plan:
     """Nodes add what their children send before they pass it on; position 0 sends to the hub.
 
     Parameters

@@ -71,7 +71,9 @@ def test_nobody_gives_nothing(example):
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9])
-@pytest.mark.parametrize("topology", [("star", {}), ("tree", {"fan_out": 2}), ("tree", {"fan_out": 3}), ("tree", {"fan_out": 4})])
+@pytest.mark.parametrize(
+    "topology", [("star", {}), ("tree", {"fan_out": 2}), ("tree", {"fan_out": 3}), ("tree", {"fan_out": 4})]
+)
 def test_every_reduce_plan_gives_the_bits_of_the_star(example, n, topology):
     kind, make = example
     parts = leaves(make, n, 7)
@@ -148,7 +150,10 @@ def test_a_triangle_is_the_triangle_of_all_rows():
 
 def test_a_mean_divides_once_at_the_end():
     kind = combine("Mean")
-    parts = [(i, i + 1, {"x": np.array([w * v]), "weight": np.array([w])}) for i, (w, v) in enumerate([(1.0, 2.0), (3.0, 6.0)])]
+    parts = [
+        (i, i + 1, {"x": np.array([w * v]), "weight": np.array([w])})
+        for i, (w, v) in enumerate([(1.0, 2.0), (3.0, 6.0)])
+    ]
     assert kind.finish(close(kind.add, parts, 2))["x"][0] == 5.0
 
 

@@ -25,7 +25,9 @@ from atoll.worker import assemble, block
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:self.within_class_std_dev_ has at least 1 zero"),  # as pooled scikit-learn warns
-    pytest.mark.filterwarnings("ignore:invalid value encountered in cast"),  # scikit-learn's RadiusNeighborsRegressor, int y
+    pytest.mark.filterwarnings(
+        "ignore:invalid value encountered in cast"
+    ),  # scikit-learn's RadiusNeighborsRegressor, int y
 ]
 CASES = [(kind, i) for kind in sorted(EXAMPLES, key=lambda k: k.__name__) for i in range(len(EXAMPLES[kind]))]
 GRID = list(itertools.product(LOADERS, PARTITIONS, [1, 2, 5, 10]))
@@ -91,7 +93,9 @@ def test_equal_to_pooled(make, name, partition, n_nodes):
 def only_ties_differ(got, expected, clear):
     """Rows at the same distance may stand in another order, for scikit-learn has none."""
     rows = zip(got["distances"][clear], got["ids"][clear], expected["ids"][clear], strict=True)
-    return all(set(i[d < d[-1]]) == set(e[d < d[-1]]) or np.isclose(d[1:], d[:-1], rtol=CLOSE).any() for d, i, e in rows)
+    return all(
+        set(i[d < d[-1]]) == set(e[d < d[-1]]) or np.isclose(d[1:], d[:-1], rtol=CLOSE).any() for d, i, e in rows
+    )
 
 
 @grid(SAMPLE)
@@ -147,7 +151,9 @@ def test_same_bits_everywhere(make, name, partition, n_nodes, request):
         there = fitted(make, name, partition, n_nodes, engine=engine, n_workers=workers, topology=topology)
         same_bits(answers(there, Q), expected)
         same_bits(attributes(there._model), attributes(here._model))
-        assert [r._replace(seconds=0, links={}) for r in there.run_] == [r._replace(seconds=0, links={}) for r in here.run_]
+        assert [r._replace(seconds=0, links={}) for r in there.run_] == [
+            r._replace(seconds=0, links={}) for r in here.run_
+        ]
 
 
 class Shuffled(InProcess):

@@ -57,9 +57,7 @@ def test_chains_unwind_in_reverse():
         def note(what):
             return lambda tree: (order.append(f"{what} {name}"), tree)[1]
 
-        return Transform(
-            (Spec(name),), lambda t, c: (note("encode")(t), {"kept": t["x"]}), note("expand"), None
-        )
+        return Transform((Spec(name),), lambda t, c: (note("encode")(t), {"kept": t["x"]}), note("expand"), None)
 
     code = chain(step("inner"), step("outer"))
     encoded, kept = code.encode({"x": np.ones(1)}, CTX)

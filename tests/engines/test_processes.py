@@ -82,9 +82,7 @@ def test_a_worker_killed_in_the_middle_is_named_and_its_nodes_redone():
     rounds = opened(fed)
     engine = live("processes", 2)
     victim = engine.pids()[0]
-    killer = subprocess.Popen(
-        [sys.executable, "-c", f"import os, time; time.sleep(0.3); os.kill({victim}, 9)"]
-    )
+    killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.3); os.kill({victim}, 9)"])
     got = rounds.round("null.sleep", combine=Sum(), settings={"seconds": 0.3})
     killer.wait()
     assert got["nodes"][0] == 6
@@ -239,12 +237,15 @@ def test_a_script_needs_no_main_guard_and_leaves_nobody():
     assert wait_until(lambda: not any(alive(int(p)) for p in pids))
 
 
-SLOW = SCRIPT + """
+SLOW = (
+    SCRIPT
+    + """
     federation = model._federation
     rounds = federation.rounds("slow")
     rounds.meet(classes=False)
     rounds.round("null.sleep", combine=Sum(), settings={"seconds": 30})
     """
+)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

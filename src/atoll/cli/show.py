@@ -99,7 +99,7 @@ def print_report(report: Report, written: Sequence[tuple[str, str]]) -> None:
 
     title = f"{report.title}: {report.n_train} rows to train on, {report.n_test} held out"
     table = Table(box=box.SIMPLE_HEAD, title=Text(title, "bold"), title_justify="left", pad_edge=False)
-    table.add_column("")
+    table.add_column("", min_width=len("distributed,"))
     for name in (
         report.measure.replace("mean ", "mean\n"),
         "agreement\nwith pooled",

@@ -19,6 +19,10 @@ class Pending(Protocol):
         """Wait until the rule of the exchange ends it."""
         ...
 
+    def missing(self) -> list[int]:
+        """Positions that have not answered yet."""
+        ...
+
 
 class Done(NamedTuple):
     """An exchange that has ended already."""
@@ -28,6 +32,10 @@ class Done(NamedTuple):
     def result(self) -> Outcome:
         """What came of it."""
         return self.outcome
+
+    def missing(self) -> list[int]:
+        """Nobody."""
+        return []
 
 
 class Engine(Protocol):

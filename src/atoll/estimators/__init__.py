@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from atoll.estimators.wrappers import Distributed, Federated
+from atoll.estimators.distributed import Distributed
+from atoll.estimators.federated import Federated
 
 __all__ = ["Distributed", "Federated"]

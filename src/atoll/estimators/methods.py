@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sklearn import get_config
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 
 from atoll.blas import one_thread
@@ -23,8 +25,11 @@ def _has(name: str) -> Callable[[Any], bool]:
 class Methods:
     """Hands each call to the fitted estimator, or to its stand-in that asks the nodes.
 
-    A method exists where the wrapped estimator has it.
+    A method exists where the wrapped estimator has it. Metadata such as `sample_weight` are routed to the wrapped
+    estimator as scikit-learn's meta-estimators do it: asked for there, with `set_fit_request`.
     """
+
+    estimator: Any
 
     def _answering(self) -> Any:
         """The fitted estimator; before `fit`, the one that was given."""
@@ -33,6 +38,18 @@ class Methods:
     def _fitted(self) -> Any:
         """The fitted estimator, or scikit-learn's NotFittedError."""
         raise TypeError("mixed into a wrapper that knows its fitted estimator")
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Who wants which metadata; see scikit-learn's guide to metadata routing."""
+        mapping = MethodMapping().add(caller="fit", callee="fit").add(caller="score", callee="score")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(estimator=self.estimator, method_mapping=mapping)
+
+    def _routed(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """The metadata that the wrapped estimator's method asked for; all, where routing is switched off."""
+        if not params or not get_config()["enable_metadata_routing"]:
+            return params
+        return dict(process_routing(self, method, **params)["estimator"][method])
 
     def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         fitted = self._fitted()
@@ -67,7 +84,7 @@ class Methods:
     @available_if(_has("score"))
     def score(self, X: Any, y: Any = None, **params: Any) -> Any:
         """The score that scikit-learn defines for the wrapped estimator (accuracy, R², log-likelihood)."""
-        return self._ask("score", X, y, **params)
+        return self._ask("score", X, y, **self._routed("score", params))
 
     @available_if(_has("score_samples"))
     def score_samples(self, X: Any) -> Any:

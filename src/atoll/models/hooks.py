@@ -55,13 +55,14 @@ def _same(_: Any, state: _State) -> _State:
 _PLAIN = Hook(_same, _set)
 
 
-def _rebuilt(name: str, build: Callable[[Any], Any]) -> Hook:
+def _rebuilt(name: str, build: Callable[[Any], Any], check: Callable[[_State], None] = lambda state: None) -> Hook:
     """One attribute follows from the others and is built again, if it was there."""
 
     def dump(_: Any, state: _State) -> _State:
         return {key: True if key == name else value for key, value in state.items()}
 
     def load(estimator: Any, state: _State) -> None:
+        check(state)
         _set(estimator, state)
         if name in state:
             vars(estimator)[name] = build(estimator)
@@ -154,6 +155,20 @@ def _load_network(estimator: Any, state: _State) -> None:
         estimator._optimizer = optimizer
 
 
+def _check_descent(state: _State) -> None:
+    """Sizes that the compiled loops of stochastic gradient descent trust when training goes on."""
+    if "coef_" not in state:
+        return
+    rows, columns = np.atleast_2d(state["coef_"]).shape
+    _demand("coef_", columns, state["n_features_in_"])
+    for name in ("_standard_coef", "_average_coef"):
+        if state.get(name) is not None:  # two classes: one row, or none
+            _demand(name, np.atleast_2d(state[name]).shape, (rows, columns))
+    for name in ("intercept_", "offset_", "_standard_intercept", "_average_intercept"):
+        if state.get(name) is not None:
+            _demand(name, state[name].shape, (rows,))
+
+
 def _load_clusters(estimator: Any, state: _State) -> None:
     """Sizes that the compiled k-means loops trust; threads are those of this machine."""
     if "cluster_centers_" in state:
@@ -180,7 +195,7 @@ def _load_vectors(estimator: Any, state: _State) -> None:
     _demand("_dual_coef_", coef.shape, (k - 1, n))
     _demand("_intercept_", state["_intercept_"].shape, (pairs,))
     for name in ("_probA", "_probB"):
-        _demand(name, len(state[name]) in (0, pairs), True)
+        _demand(name, len(state[name]), pairs if state["_effective_probability"] or len(state[name]) else 0)
     if estimator.kernel == "precomputed" and not state["_sparse"]:
         rows = state["shape_fit_"][0]
         _demand("shape_fit_", rows, state["n_features_in_"])
@@ -201,7 +216,7 @@ _HOOKS = {
     "sklearn.neighbors._kde.KernelDensity": Hook(_dump_density, _load_density),
     "sklearn.linear_model._glm.glm._GeneralizedLinearRegressor": _rebuilt("_base_loss", lambda e: e._get_loss()),
     "sklearn.linear_model._stochastic_gradient.BaseSGD": _rebuilt(
-        "_loss_function_", lambda e: e._get_loss_function(e.loss)
+        "_loss_function_", lambda e: e._get_loss_function(e.loss), _check_descent
     ),
     "sklearn.isotonic.IsotonicRegression": _rebuilt("f_", _interpolation),
     "sklearn.preprocessing._polynomial.SplineTransformer": Hook(_dump_splines, _load_splines),

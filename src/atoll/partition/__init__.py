@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from atoll.partition.labels import Labels, encode
 from atoll.partition.schemes import partitions
-from atoll.partition.splitting import by_column, parse, split
+from atoll.partition.splitting import by_column, split
 from atoll.partition.summary import PartitionReport, report
 
-__all__ = ["Labels", "PartitionReport", "by_column", "encode", "parse", "partitions", "report", "split"]
+__all__ = ["Labels", "PartitionReport", "by_column", "encode", "partitions", "report", "split"]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator, RandomState
 
-from atoll.errors import InvalidData, UnknownName, closest, explain
+from atoll.errors import InvalidData, UnknownName, explain
 from atoll.partition.labels import distinct, encode
-from atoll.partition.schemes import Partition, partitions
+from atoll.partition.schemes import partitions
 from atoll.rng import as_seed, stream
-from atoll.specs import Spec
+from atoll.specs import Spec, check_settings, read
 from atoll.trees import Array
 
-__all__ = ["by_column", "parse", "split"]
-
-_TEXT = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:=\s*(?P<value>.+?)|\((?P<settings>.*)\))?\s*", re.DOTALL)
+__all__ = ["by_column", "split"]
 
 
 def split(
@@ -98,13 +93,12 @@ def split(
     if not isinstance(partition, str | Spec):
         return _split_by_ids(y_or_n, n_nodes, partition, min_rows, settings)
     n_nodes = _whole_number(n_nodes, "n_nodes")
-    spec = parse(partition) if isinstance(partition, str) else partition
-    function = partitions[spec.name]
-    chosen = {**spec.settings, **settings}
-    _check_settings(spec.name, function, chosen)
+    spec = read(partitions, partition) if isinstance(partition, str) else partition
+    spec = Spec(spec.name, {**spec.settings, **settings})
+    check_settings(partitions, spec)
     labels = encode(y_or_n)
     _check_enough_rows(labels.n_rows, n_nodes, min_rows)
-    owner = function(labels, n_nodes, min_rows, _stream(random_state), **chosen)
+    owner = partitions[spec.name](labels, n_nodes, min_rows, _stream(random_state), **spec.settings)
     return _grouped(owner, n_nodes)
 
 
@@ -137,84 +131,6 @@ def by_column(ids: Any) -> tuple[tuple[str, ...], list[Array]]:
     """
     values, codes = distinct(ids, "node id")
     return tuple(str(v) for v in values.tolist()), _grouped(codes, len(values))
-
-
-def parse(text: str) -> Spec:
-    """Read a partition written as text.
-
-    Parameters
-    ----------
-    text : str
-        ``"name"``, ``"name(setting=value, …)"``, or ``"name=value"`` and ``"name(value)"`` for the first setting.
-
-    Returns
-    -------
-    Spec
-
-    Raises
-    ------
-    UnknownName
-        For a name that is not registered.
-    InvalidData
-        For text that cannot be read.
-
-    Examples
-    --------
-    >>> from atoll.partition import parse
-    >>> parse("dirichlet(alpha=0.3)").settings
-    {'alpha': 0.3}
-    """
-    found = _TEXT.fullmatch(text)
-    name = found[1] if found else text
-    function = partitions[name]
-    body = found and (found["value"] or found["settings"])
-    if not body:
-        return Spec(name, {})
-    values, settings = _literals(text, body)
-    known = _settings_of(function)
-    if len(values) > min(1, len(known)):
-        raise _unreadable(text, f"at most one value without a name; {name!r} has {_listed(known)}")
-    return Spec(name, {**dict(zip(known, values, strict=False)), **settings})
-
-
-def _literals(text: str, body: str) -> tuple[list[Any], dict[str, Any]]:
-    """The values in the brackets of a partition: numbers and text only, nothing is evaluated."""
-    try:
-        call = ast.parse(f"_({body})", mode="eval").body
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
-            raise ValueError
-        values = [ast.literal_eval(value) for value in call.args]
-        settings = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise _unreadable(text, "name, name=value or name(setting=value, …)") from None
-    return values, settings
-
-
-def _unreadable(text: str, expected: str) -> InvalidData:
-    return InvalidData(
-        explain(
-            "cannot read this partition", got=repr(text), expected=expected, hint="for instance 'dirichlet(alpha=0.3)'"
-        )
-    )
-
-
-def _settings_of(function: Partition) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return "the settings " + ", ".join(names) if names else "no settings"
-
-
-def _check_settings(name: str, function: Partition, settings: dict[str, Any]) -> None:
-    known = _settings_of(function)
-    for setting in settings:
-        if setting not in known:
-            raise UnknownName(
-                explain(f"partition {name!r} has no setting {setting!r}",
-                        hint=closest(setting, known) if known else "it has no settings at all")
-            )  # fmt: skip
 
 
 def _whole_number(value: Any, name: str) -> int:

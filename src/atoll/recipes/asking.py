@@ -73,7 +73,7 @@ class Found(NamedTuple):
     label: Array | None
 
     @property
-    def index(self) -> Array:
+    def position(self) -> Array:
         """The position of each candidate's label, laid out as `id`."""
         if self.id.dtype != object:
             return np.arange(self.id.size).reshape(self.id.shape)
@@ -90,13 +90,13 @@ class Answered:
 
     def kneighbors(self, X: Any = None, n_neighbors: Any = None, return_distance: bool = True) -> Any:
         """What was found, whatever is asked."""
-        return (self._found.distance, self._found.index) if return_distance else self._found.index
+        return (self._found.distance, self._found.position) if return_distance else self._found.position
 
     def radius_neighbors(
         self, X: Any = None, radius: Any = None, return_distance: bool = True, sort_results: bool = False
     ) -> Any:
         """What was found, whatever is asked."""
-        return (self._found.distance, self._found.index) if return_distance else self._found.index
+        return (self._found.distance, self._found.position) if return_distance else self._found.position
 
 
 class Asking:

@@ -165,9 +165,7 @@ def _target_dtype(labels: str, schema: Schema) -> np.dtype[Any]:
 
 def _check_square(metric: Metric, schema: Schema) -> None:
     if metric.name == "precomputed" and schema.n_rows != schema.n_features:
-        raise ValueError(
-            f"Precomputed matrix must be square. Input is a {schema.n_rows}x{schema.n_features} matrix."
-        )
+        raise ValueError(f"Precomputed matrix must be square. Input is a {schema.n_rows}x{schema.n_features} matrix.")
 
 
 def _own(rounds: Rounds) -> Any:

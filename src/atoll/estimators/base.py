@@ -1,0 +1,136 @@
+"""What `Distributed` and `Federated` share: fitting by rounds, and handing calls and attributes on."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.utils import estimator_html_repr, get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from atoll.blas import one_thread
+from atoll.errors import InvalidData, NotAvailable, explain
+from atoll.estimators.methods import Methods
+from atoll.federation import Federation
+from atoll.recipes import Recipe, find
+from atoll.run import Run
+
+__all__ = ["OverNodes"]
+
+_FITTED = ("_model", "_ordinary", "classes_", "feature_names_in_", "n_features_in_", "run_")
+
+
+class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
+    """A scikit-learn meta-estimator whose wrapped estimator is fitted over nodes.
+
+    Attributes
+    ----------
+    estimator : estimator
+        As it was given; it is never fitted.
+    method : str or None
+        Picks a way to fit where there is a choice.
+    run_ : Run
+        The record, once fitted.
+    """
+
+    trust: ClassVar[str]
+    estimator: Any
+    method: str | None
+    run_: Run
+
+    def _answering(self) -> Any:
+        return self.__dict__.get("_model", self.estimator)
+
+    def _fitted(self) -> Any:
+        check_is_fitted(self, "run_")
+        return self._model
+
+    def _recipe(self) -> Recipe:
+        """The way to fit the wrapped estimator, its parameters checked; nobody has been asked anything yet."""
+        recipe = find(self.estimator, self.method)
+        if not get_config()["skip_parameter_validation"]:
+            self.estimator._validate_params()
+        return recipe
+
+    def _train(self, federation: Federation, recipe: Recipe) -> Self:
+        name = type(self.estimator).__name__
+        if recipe.exact and federation.rule.late == "next":
+            expected = "'drop' or 'wait'"
+            raise InvalidData(
+                explain("an exact fit counts every row in the round that asked", got="late='next'", expected=expected)
+            )
+        rounds = federation.rounds(name, self.trust)
+        rounds.progress.start(f"{self.trust} {name} over {federation.n_nodes} nodes")
+        try:
+            with one_thread():
+                schema = rounds.meet(classes=is_classifier(self.estimator))
+                model = recipe.fit(clone(self.estimator), rounds)
+        finally:
+            rounds.progress.stop()
+        for attribute in _FITTED:
+            self.__dict__.pop(attribute, None)
+        self._model, self._asks, self._per_row = model, recipe.asks, recipe.per_row
+        self._federation, self.run_ = federation, rounds.run
+        self.n_features_in_ = schema.n_features
+        if schema.feature_names is not None:
+            self.feature_names_in_ = model.feature_names_in_ = np.asarray(schema.feature_names, dtype=object)
+        if hasattr(model, "classes_"):
+            self.classes_ = model.classes_
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """`estimator_`, made when it is asked for, and the fitted attributes of the wrapped estimator."""
+        model = self.__dict__.get("_model")
+        if model is None or not name.endswith("_") or name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name == "estimator_":
+            return self.to_sklearn()
+        return self._row_attribute(name) if name in self._per_row else getattr(model, name)
+
+    def to_sklearn(self) -> Any:
+        """The fitted, ordinary scikit-learn estimator, which works without Atoll; also `estimator_`.
+
+        Returns
+        -------
+        estimator
+            Of the wrapped estimator's own class.
+
+        Raises
+        ------
+        NotAvailable
+            If it would consist of rows that stay on their nodes.
+        """
+        model = self._fitted()
+        return self._with_rows() if self._asks else model
+
+    def _with_rows(self) -> Any:
+        raise NotAvailable(
+            explain(
+                f"a fitted {type(self.estimator).__name__} consists of its rows, and those stay on their nodes",
+                hint="predict with this object: it asks the nodes",
+            )
+        )
+
+    def _row_attribute(self, name: str) -> Any:
+        raise NotAvailable(
+            explain(
+                f"{name} has one entry per training row, and those rows stay on their nodes",
+                hint="use Distributed where the rows are yours",
+            )
+        )
+
+    def _names(self) -> tuple[str, ...] | None:
+        """Column names of the rows that were just checked."""
+        names = self.__dict__.get("feature_names_in_")
+        return None if names is None else tuple(names)
+
+    def __sklearn_tags__(self) -> Any:
+        return get_tags(self.estimator)
+
+    def _html_repr(self) -> str:
+        """scikit-learn's diagram, and below it what every node did."""
+        run = self.__dict__.get("run_")
+        diagram: str = estimator_html_repr(self)
+        return diagram if run is None else diagram + run._repr_html_()

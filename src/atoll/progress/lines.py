@@ -1,0 +1,76 @@
+"""Progress on a terminal, by rich; loaded only where there is something to show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+
+from atoll.run import Row, human_bytes
+
+__all__ = ["Lines"]
+
+
+class _Waiting:
+    """What the spinner says; rich asks again at every refresh, so it always names who is missing now."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.asked: Callable[[], str] = str
+
+    def __rich__(self) -> str:
+        return f"[bold]{escape(self.title)}[/]{escape(self.asked())}"
+
+
+class Lines:
+    """One line per round on the standard error stream, and a spinner that says who is missing while one is waited for.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where to write.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._status: Status | None = None
+        self._waiting = _Waiting("")
+
+    def start(self, title: str) -> None:
+        """Show a spinner with the title."""
+        self._waiting = _Waiting(title)
+        self._status = self._console.status(self._waiting)
+        self._status.start()
+
+    def waiting(self, op: str, missing: Callable[[], list[str]], deadline: float | None) -> None:
+        """Let the spinner say who is missing, and until when they are waited for."""
+        start = time.monotonic()
+
+        def asked() -> str:
+            names = missing()
+            if not names:
+                return f": {op}"
+            left = (
+                "" if deadline is None else f", {max(0.0, start + deadline - time.monotonic()):.0f} s left (deadline)"
+            )
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            return f": {op}, waiting for {', '.join(names[:3])}{more}{left}"
+
+        self._waiting.asked = asked
+
+    def round(self, row: Row) -> None:
+        """Print the line of a round."""
+        self._waiting.asked = str
+        nodes = f"{row.answered}/{row.asked} nodes"
+        moved = f"{human_bytes(row.bytes_up)} up, {human_bytes(row.bytes_down)} down"
+        self._console.print(f"[dim]{row.number:>5}[/]  {row.op:<26} {nodes:>14}  {moved:<28} {row.seconds:7.3f} s")
+        for node, why in row.refused.items():
+            self._console.print(f"       [yellow]{escape(node)}[/]: {escape(why.splitlines()[0])}", highlight=False)
+
+    def stop(self) -> None:
+        """End the spinner."""
+        if self._status is not None:
+            self._status.stop()
