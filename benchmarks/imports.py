@@ -19,7 +19,8 @@ def main() -> None:
     seconds = take_turns({"scikit-learn": lambda: run(SKLEARN), "scikit-learn and atoll": lambda: run(LIBRARY)}, 11)
     report("imports", seconds, "scikit-learn")
     pairs = zip(seconds["scikit-learn and atoll"], seconds["scikit-learn"], strict=True)
-    print(f"  atoll adds, median of the pairs                {statistics.median(b - a for b, a in pairs) * 1e3:9.1f} ms")
+    added = statistics.median(b - a for b, a in pairs)
+    print(f"  {'atoll adds, median of the pairs':<44} {added * 1e3:16.1f} ms")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
-from turns import report, take_turns
 
 from atoll import Distributed
+from turns import report, take_turns
 
 
 def main() -> None:

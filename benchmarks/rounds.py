@@ -1,7 +1,7 @@
 """A round that does nothing over 1,000 nodes: what the machinery costs.
 
-Claims: under 20 ms in 2 workers (20 µs a node), under 5 µs a node in process. The plain loop, one Python call and one addition a node, is
-the unit.
+Claims: under 20 ms in 2 workers (20 µs a node), under 5 µs a node in process. The plain loop, one Python call and one
+addition a node, is the unit.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import statistics
 from collections.abc import Callable
 
 import numpy as np
-from turns import report, take_turns
 
 from atoll import Federation
 from atoll.combine import Sum
+from turns import report, take_turns
 
 NODES = 1_000
 

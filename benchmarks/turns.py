@@ -1,4 +1,4 @@
-"""Time several programs so that the comparison holds on a noisy machine: they take turns, and medians and ratios are quoted."""
+"""Time several programs so that the comparison holds on a noisy machine: they take turns, medians are compared."""
 
 from __future__ import annotations
 

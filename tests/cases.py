@@ -1,6 +1,7 @@
 """What the contract suites run over: data, partitions, and one example of everything that registers itself.
 
-A new combine, transform, operation or plan is found by its suite through its registry; the suite fails until an example stands here.
+A new combine, transform, operation or plan is found by its suite through its registry; the suite fails until an example
+stands here.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 
 from atoll.combine import combines
-from atoll.operations.neighbors import metric_payload, query_payload
 from atoll.nearest import Metric
+from atoll.operations.neighbors import metric_payload, query_payload
 from atoll.partition import split
 from atoll.shards import Shard
 from atoll.specs import Spec

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from cases import TASK, data
 from sklearn.base import is_classifier
 from sklearn.neighbors import (
     KernelDensity,
@@ -17,6 +16,8 @@ from sklearn.neighbors import (
     RadiusNeighborsClassifier,
     RadiusNeighborsRegressor,
 )
+
+from cases import TASK, data
 
 METHODS = (
     "predict",
@@ -103,8 +104,8 @@ def rounding(pooled: Any, name: str) -> float:
 def settled(estimator: Any, pooled: Any, name: str) -> np.ndarray:
     """Queries whose pooled answer is no tie: the last neighbour is nearer than the next, no row lies on the radius.
 
-    A query that is a training row counts as open where distances are weights and scikit-learn's brute search rounds them:
-    there its answer is the rounding's.
+    A query that is a training row counts as open where distances are weights and scikit-learn's brute search rounds
+    them: there its answer is the rounding's.
     """
     Q, clear = queries(name), np.ones(len(queries(name)), dtype=bool)
     if getattr(pooled, "weights", None) == "distance":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import data
 
 from atoll import Federation
 from atoll.combine import Mean, Sum
 from atoll.engines.inprocess import InProcess
 from atoll.errors import InvalidData, JournalMismatch, WireError
+from cases import data
 
 X, y = data("iris")
 
@@ -42,7 +42,7 @@ def test_what_was_answered_is_not_asked_again(tmp_path, asked):
 
 def test_another_question_under_the_same_number_is_an_error(tmp_path):
     opened(tmp_path).round("statistics.sums", combine=Mean())
-    with pytest.raises(JournalMismatch, match="(?s)exchange 1 of run 'run' was another question.*another name"):
+    with pytest.raises(JournalMismatch, match=r"(?s)exchange 1 of run 'run' was another question.*another name"):
         opened(tmp_path).round("statistics.extrema", combine=Sum())
 
 

@@ -6,7 +6,6 @@ import io
 import sys
 
 import pytest
-from cases import data
 from rich.console import Console
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -14,6 +13,7 @@ from atoll import Distributed
 from atoll.progress import Silent, reporter
 from atoll.progress.lines import Lines
 from atoll.run import Row
+from cases import data
 
 ROW = Row(3, 0, "neighbors.nearest", 5, 4, 1_200, 34_000, 0.25, {"[lyon]": "late"}, {})
 
@@ -76,4 +76,4 @@ def test_a_fit_prints_a_line_per_round_when_asked(capsys):
     X, y = data("iris")
     Distributed(KNeighborsClassifier(), verbose=1).fit(X, y).predict(X[:3])
     lines = [line for line in capsys.readouterr().err.splitlines() if "4/4 nodes" in line]
-    assert ["describe.schema", "neighbors.nearest"] == [line.split()[1] for line in lines]
+    assert [line.split()[1] for line in lines] == ["describe.schema", "neighbors.nearest"]

@@ -7,7 +7,6 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import data
 from sklearn.neighbors import KNeighborsClassifier
 
 from atoll import Federated, Federation, Rule
@@ -18,6 +17,7 @@ from atoll.run import History, human_bytes
 from atoll.specs import Spec
 from atoll.transforms import fixed_point, identity
 from atoll.views import codes
+from cases import data
 
 X, y = data("iris")
 
@@ -65,12 +65,12 @@ def test_something_may_stand_between_adding_and_decoding():
 
 def test_kinds_compose_or_say_why_not():
     rounds = opened()
-    with pytest.raises(InvalidData, match="(?s)Moments is not a plain sum.*fixed_point"):
+    with pytest.raises(InvalidData, match=r"(?s)Moments is not a plain sum.*fixed_point"):
         rounds.round(
             "statistics.class_moments", combine=Moments(), transform=[fixed_point()], settings={"n_classes": 3}
         )
     gather = Combine(Spec("Sum"), lambda a, b: a, lambda t: t, "gather")
-    with pytest.raises(InvalidData, match="(?s)needs all contributions at once.*tree"):
+    with pytest.raises(InvalidData, match=r"(?s)needs all contributions at once.*tree"):
         rounds.round("null.ping", combine=gather, plan=Spec("tree", {"fan_out": 2}))
 
 
@@ -156,7 +156,7 @@ class TestFederation:
         fed = Federation.from_shards(shards, names=["c", "a", "b"])
         assert fed.names == ("a", "b", "c")
         assert [s.ids.tolist() for s in fed._shards] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-        assert (fed._shards[0].X == X[1:4]).all()
+        assert (X[1:4] == fed._shards[0].X).all()
 
     def test_a_column_of_node_ids_makes_nodes(self):
         site = np.array(["north", "south"])[np.arange(150) % 2]

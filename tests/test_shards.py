@@ -62,12 +62,12 @@ def test_frames_give_their_column_names():
 
 @pytest.mark.parametrize("rows", [X[0], X[None], [["a", "b"]], np.array([["x", "1"]], dtype=object)])
 def test_rows_that_cannot_be_used_name_their_node(rows):
-    with pytest.raises(InvalidData, match="(?s)node 'here'"):
+    with pytest.raises(InvalidData, match=r"(?s)node 'here'"):
         Shard.of("here", rows)
 
 
 def test_lengths_must_agree():
-    with pytest.raises(InvalidData, match="(?s)differ in length.*4 and 3"):
+    with pytest.raises(InvalidData, match=r"(?s)differ in length.*4 and 3"):
         Shard.of("n", X, [1, 2, 3])
 
 
@@ -97,8 +97,8 @@ def test_text_that_came_as_objects_is_given_back_as_such():
 
 @pytest.mark.parametrize("rows", [X, sp.csr_matrix(X)], ids=["dense", "sparse"])
 def test_a_shard_travels(rows):
-    shard = Shard.of("n", rows, np.array(list("abab"), object), ids=np.array([9, 3, 5, 1]), feature_names=["a", "b", "c"],
-                     columns={"sample_weight": np.ones(4)})  # fmt: skip
+    y, ids, names = np.array(list("abab"), object), np.array([9, 3, 5, 1]), ["a", "b", "c"]
+    shard = Shard.of("n", rows, y, ids=ids, feature_names=names, columns={"sample_weight": np.ones(4)})
     again = Shard.from_tree("n", wire.decode(wire.encode(shard.to_tree()), Tree))
     assert (again.X != shard.X).sum() == 0
     assert (again.y == shard.y).all()

@@ -4,9 +4,10 @@ The order in which a threaded BLAS adds depends on how many threads it has, so r
 number, on a node or in the driver, BLAS and OpenMP run one thread; parallelism comes from workers. The libraries are
 searched for once (that takes milliseconds) and kept; a switch then costs about 12 µs.
 
-A BLAS with a thread pool of its own has one limit for the whole process, OpenMP has one for each thread that calls it. So
-the first are switched when the first caller enters and switched back when the last one leaves, the second by each thread
-for itself. threadpoolctl by itself obeys only the thread that first set a limit, which would leave the others with many.
+A BLAS with a thread pool of its own has one limit for the whole process, OpenMP has one for each thread that calls it.
+So the first are switched when the first caller enters and switched back when the last one leaves, the second by each
+thread for itself. threadpoolctl by itself obeys only the thread that first set a limit, which would leave the others
+with many.
 """
 
 from __future__ import annotations

@@ -93,20 +93,25 @@ class Rounds:
             raise RuntimeError("round 0 has not been held")
         return self._state.schema
 
-    def meet(self, *, classes: bool) -> Schema:
+    def meet(self, *, classes: bool, ensure_all_finite: bool | str = False) -> Schema:
         """Hold round 0: agree on columns, types and, for a classifier, the union of classes.
 
         Parameters
         ----------
         classes : bool
             Whether nodes tell which classes occur.
+        ensure_all_finite : bool or "allow-nan", default=False
+            Whether a node with NaN or infinity in X refuses, as in scikit-learn.
 
         Raises
         ------
         SchemaMismatch
             Naming the node and column that do not fit.
+        NodeValueError
+            Naming the node and column with values that are not finite.
         """
-        answers = self.round("describe.schema", combine=Each(), settings={"classes": classes})
+        settings = {"classes": classes, "ensure_all_finite": ensure_all_finite}
+        answers = self.round("describe.schema", combine=Each(), settings=settings)
         answered = [n for n in self.link.names if n not in self.run.rows[-1].refused]
         self._state.schema = agree(answered, answers)
         return self._state.schema

@@ -98,8 +98,8 @@ def read(registry: Registry[Callable[..., Any]], text: str) -> Spec:
     registry : Registry
         Of functions whose keyword-only parameters are the settings.
     text : str
-        ``"name"``, ``"name(setting=value, …)"``, or ``"name=value"`` and ``"name(value)"`` for the first setting. Values
-        are numbers and quoted text; nothing is evaluated.
+        ``"name"``, ``"name(setting=value, …)"``, or ``"name=value"`` and ``"name(value)"`` for the first setting.
+        Values are numbers and quoted text; nothing is evaluated.
 
     Returns
     -------

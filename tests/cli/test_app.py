@@ -102,7 +102,11 @@ def failing(error: BaseException) -> Callable[[Any], int]:
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
-        (NodeFailed("2 of 3 nodes: an error\n  where:    round 1"), 1, "error: 2 of 3 nodes: an error\n  where:    round 1"),
+        (
+            NodeFailed("2 of 3 nodes: an error\n  where:    round 1"),
+            1,
+            "error: 2 of 3 nodes: an error\n  where:    round 1",
+        ),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
         (KeyboardInterrupt(), 130, "atoll demo: interrupted"),
     ],
@@ -135,13 +139,17 @@ def test_a_warning_becomes_one_note(atoll: Callable[..., Any], monkeypatch: pyte
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     script = "import sys; from atoll.cli import main; main(sys.argv[1:]); print(sorted({m.split('.')[0] for m in sys.modules}))"
     for words in (["--help"], ["demo", "--help"], ["run", "--help"]):
-        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=tmp_path, timeout=60
+        )
         imported = set(eval(done.stdout.splitlines()[-1]))
         assert not imported & {"sklearn", "numpy", "scipy", "rich", "pandas", "matplotlib", "msgspec"}, words
 
 
 def test_the_installed_command_and_the_module_are_the_same(tmp_path: Path) -> None:
-    module = subprocess.run([sys.executable, "-m", "atoll", "--help"], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    module = subprocess.run(
+        [sys.executable, "-m", "atoll", "--help"], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
     script = command("--help", cwd=tmp_path)
     assert (module.returncode, script.returncode) == (0, 0)
     assert module.stdout == script.stdout
@@ -169,7 +177,9 @@ def test_letters_that_the_terminal_lacks_are_replaced(tmp_path: Path, diabetes: 
     assert "R?" in done.stdout
 
 
-@pytest.mark.parametrize(("given", "coloured"), [({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)])
+@pytest.mark.parametrize(
+    ("given", "coloured"), [({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)]
+)
 def test_no_color_is_obeyed(tmp_path: Path, given: dict[str, str], coloured: bool) -> None:
     environ = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "NO_COLOR")} | {"TERM": "xterm"} | given
     done = command("demo", "--report", "none", cwd=tmp_path, env=environ)
@@ -201,9 +211,16 @@ def test_ctrl_c_in_the_middle_says_one_line_and_leaves_no_process(tmp_path: Path
         "--test-size", "0.5", "--engine", "processes", "--workers", "2", "--journal", "journal", "--report", "none",
     ]  # fmt: skip
     process = subprocess.Popen(
-        [str(SCRIPT), *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [str(SCRIPT), *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    answered = tmp_path / "journal" / "run" / "00000000.atoll"  # round 0: the workers are there, and all queries to come
+    answered = (
+        tmp_path / "journal" / "run" / "00000000.atoll"
+    )  # round 0: the workers are there, and all queries to come
     while not answered.exists() and process.poll() is None:
         time.sleep(0.01)
     workers = children(process.pid)

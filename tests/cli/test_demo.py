@@ -61,7 +61,9 @@ def test_the_table(atoll: Callable[..., Any]) -> None:
     assert (said.status, said.err) == (0, "")
     lines = said.out.splitlines()
     assert lines[0] == "KNeighborsClassifier(n_neighbors=3) on iris: 120 rows to train on, 30 held out"
-    cells = {line.split("  ")[0].strip(): line for line in lines if " schema, nearest" in line or " all its rows" in line}
+    cells = {
+        line.split("  ")[0].strip(): line for line in lines if " schema, nearest" in line or " all its rows" in line
+    }
     assert list(cells) == ["pooled", "distributed, 4 nodes, iid", "federated, 5 nodes, label"]
     accuracy = f"{pooled_accuracy('iris'):.4f}"
     assert all(accuracy in line for line in cells.values())

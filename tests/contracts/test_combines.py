@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from cases import COMBINES, combine, same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from atoll.combine import close, combines, merge, push
 from atoll.messages import Exchange
 from atoll.specs import Spec
 from atoll.topology import HUB, Routed, plans, route
+from cases import COMBINES, combine, same_bits
 
 
 def test_every_combine_has_an_example():

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cases import asked, combine, same_bits, shards
 
 from atoll.engines import close_all, engines, live
 from atoll.engines.inprocess import InProcess
@@ -18,6 +17,7 @@ from atoll.specs import Spec
 from atoll.transforms import fixed_point
 from atoll.trees import TreeSpec
 from atoll.worker import promise
+from cases import asked, combine, same_bits, shards
 
 WORKERS = {"inprocess": [None], "processes": [1, 2, 4]}
 LOCAL = [(name, n) for name in sorted(engines) for n in WORKERS[name]]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import combine, same_bits
 
 from atoll.combine import close
 from atoll.errors import InvalidData
 from atoll.topology import HUB, Routed, plans, route
+from cases import combine, same_bits
 
 SETTINGS = {"star": [{}], "tree": [{}, {"fan_out": 2}, {"fan_out": 3}, {"fan_out": 4}]}
 CASES = [(name, settings) for name in plans for settings in SETTINGS[name]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import combine, numbers, same_bits
 
 from atoll.combine import close
 from atoll.context import Ctx
 from atoll.errors import InvalidData
-from atoll.transforms import Transform, build, chain, fixed_point, identity, transforms
 from atoll.specs import Spec
+from atoll.transforms import Transform, build, chain, fixed_point, identity, transforms
+from cases import combine, numbers, same_bits
 
 EXAMPLES = {"identity": ({}, 0.0), "fixed_point": ({"bits": 30}, 8 * 2.0**-31)}
 CTX = Ctx(0, 0, 0, 0, {}, {}, (0,))

@@ -12,7 +12,6 @@ import warnings
 
 import numpy as np
 import pytest
-from cases import same_bits
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
@@ -22,6 +21,7 @@ from atoll.combine import Sum
 from atoll.engines import InProcess, close_all, live
 from atoll.errors import InvalidData, QuorumNotMet, WorkerDied
 from atoll.messages import Rule
+from cases import same_bits
 
 
 @pytest.fixture(autouse=True)

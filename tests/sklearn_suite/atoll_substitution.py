@@ -13,11 +13,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from expected_failures import EXPECTED
 from sklearn import neighbors
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from atoll import Distributed
-from expected_failures import EXPECTED
 
 N_NODES = 3
 CLASSES = (

@@ -19,26 +19,20 @@ from atoll.nearest.scores import Dense, Space, Sparse, canonical, dense
 from atoll.nearest.screen import candidates, hits
 from atoll.trees import Array
 
-__all__ = ["Blocked", "Screened", "join", "no_hits"]
+__all__ = ["Blocked", "Screened", "join"]
 
 _PAIRS = 2**20
 _WIDE = 100_000
 
 
-def no_hits(m: int) -> Hits:
-    """The answer to m queries when nothing is within the radius."""
-    return Hits(np.zeros(m + 1, dtype=np.int64), np.empty(0), np.empty(0, dtype=np.int64))
-
-
 def join(parts: list[Hits]) -> Hits:
-    """Put the hits of consecutive batches of queries together."""
+    """Put the hits of consecutive queries together."""
     if len(parts) == 1:
         return parts[0]
-    ends = np.cumsum([0] + [int(part.indptr[-1]) for part in parts])
-    indptr = np.concatenate([[0], *(part.indptr[1:] + end for part, end in zip(parts, ends, strict=False))])
+    counts = np.concatenate([np.empty(0, dtype=np.int64), *(np.diff(part.indptr) for part in parts)])
     dist = np.concatenate([np.empty(0), *(part.dist for part in parts)])
     row = np.concatenate([np.empty(0, dtype=np.int64), *(part.row for part in parts)])
-    return Hits(indptr.astype(np.int64), dist, row)
+    return Hits(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), dist, row)
 
 
 class Screened:
@@ -77,7 +71,8 @@ class Screened:
 
     def radius(self, Q: Any, r: float, ids: Array) -> Hits:
         """All rows within the radius of each query, in the order of (distance, id)."""
-        return join([no_hits(0), *(self._within(Q[part], r, ids) for part in chunks(Q.shape[0], self._batch(512, 1)))])
+        parts = (self._within(self.space.queries(Q[part]), r, ids) for part in chunks(Q.shape[0], self._batch(512, 1)))
+        return join([hits for some in parts for hits in some])
 
     def _batch(self, most: int, k: int) -> int:
         return int(np.clip(min(_PAIRS // (8 * k), 2**20 // max(self.features, 1)), 1, most))
@@ -106,7 +101,8 @@ class Screened:
         """Answers by products in this precision, and which queries are too heavy for it."""
         near = Nearest(queries.shape[0], k, ids)
         batch = space.batch(queries, dtype)
-        found = candidates(space, batch, k, max(8 * k, _PAIRS // queries.shape[0]))
+        most = max(8 * k, min(_PAIRS // queries.shape[0], space.n_rows // 16))
+        found = candidates(space, batch, k, most)
         near.pairs(found.query, found.row, self._finish(space.distance(batch, found.query, found.row)))
         return near, found.heavy
 
@@ -126,16 +122,19 @@ class Screened:
                 return self.space.among(rows), rows
         return self.space, np.arange(self.n_rows)
 
-    def _within(self, Q: Any, r: float, ids: Array) -> Hits:
-        queries = self.space.queries(Q)
-        found = Within(queries.shape[0], r, ids)
-        if self._small(self.space, queries.shape[0], 1):
+    def _within(self, queries: Any, r: float, ids: Array) -> list[Hits]:
+        """Hits of consecutive queries; they are halved as long as they have too many together."""
+        m = queries.shape[0]
+        found = Within(m, r, ids)
+        if self._small(self.space, m, 1):
             _blocks(queries, self.n_rows, self._distances(self.space), found, 64, 512)
-            return found.result()
+            return [found.result()]
         batch = self.space.batch(queries, np.float64)
         for query, row in hits(self.space, batch, r if self.squared or self.space.angular else r * r):
             found.pairs(query, row, self._finish(self.space.distance(batch, query, row)))
-        return found.result()
+            if found.count > _PAIRS and m > 1:
+                return self._within(queries[: m // 2], r, ids) + self._within(queries[m // 2 :], r, ids)
+        return [found.result()]
 
     def _small(self, space: Space, m: int, k: int) -> bool:
         """Whether it is quicker to compute all distances."""
@@ -173,9 +172,12 @@ class Blocked:
 
     def radius(self, Q: Any, r: float, ids: Array) -> Hits:
         """All rows within the radius of each query, in the order of (distance, id)."""
-        found = Within(Q.shape[0], r, ids)
-        self._search(Q, found)
-        return found.result()
+        parts = []
+        for some in chunks(Q.shape[0], int(np.clip(_PAIRS // max(self.n_rows, 1), 1, 256))):
+            found = Within(some.stop - some.start, r, ids)
+            self._search(Q[some], found)
+            parts.append(found.result())
+        return join(parts)
 
     def _search(self, Q: Any, into: Nearest | Within) -> None:
         if self.boolean and (self.X.dtype != bool or Q.dtype != bool) and self.n_rows and Q.shape[0]:

@@ -137,6 +137,7 @@ class Within:
 
     def __init__(self, m: int, radius: float, ids: Array) -> None:
         self.m, self.radius, self.ids = m, radius, ids
+        self.count = 0
         self._query: list[Array] = []
         self._row: list[Array] = []
         self._dist: list[Array] = []
@@ -153,16 +154,17 @@ class Within:
         self._add(query[near], row[near], dist[near])
 
     def _add(self, query: Array, row: Array, dist: Array) -> None:
-        if query.size:
-            self._query.append(query)
-            self._row.append(row)
-            self._dist.append(dist)
+        self._query.append(query.astype(np.uint16 if self.m <= 2**16 else np.int64))
+        self._row.append(row.astype(np.int32 if len(self.ids) < 2**31 else np.int64))
+        self._dist.append(dist)
+        self.count += len(query)
 
     def result(self) -> Hits:
-        """What has been found so far."""
-        query = np.concatenate([np.empty(0, dtype=np.int64), *self._query])
-        row = np.concatenate([np.empty(0, dtype=np.int64), *self._row])
+        """What has been found; not to be asked twice."""
+        empty = np.empty(0, dtype=np.uint16)
+        query, row = np.concatenate([empty, *self._query]), np.concatenate([empty, *self._row])
         dist = np.concatenate([np.empty(0), *self._dist])
+        self._query, self._row, self._dist = [], [], []
         order = np.lexsort((self.ids[row], dist, query))
         indptr = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=self.m))]).astype(np.int64)
         return Hits(indptr, dist[order], row[order].astype(np.int64))

@@ -22,6 +22,7 @@ __all__ = ["block", "chunks", "distinct", "pairs", "sparse_pairs", "sparse_unit"
 
 _PAIRS = 2048
 _WORDS = 2**17
+_LOOP = 128
 
 
 def chunks(n: int, size: int) -> list[slice]:
@@ -35,6 +36,14 @@ def _fold(columns: Array) -> Array:
     for column in columns[1:]:
         total += column
     return total
+
+
+def _sum(terms: Array, columns: Array) -> Array:
+    """Sum of each row of `terms`, strictly from first to last; overwrites both arrays, for fresh memory costs more than sums."""
+    if len(terms) < _LOOP:
+        return np.add.accumulate(terms, axis=1, out=terms)[:, -1].copy()
+    columns[...] = terms.T
+    return _fold(columns)
 
 
 def unit(rows: Array) -> Array:
@@ -51,7 +60,7 @@ def unit(rows: Array) -> Array:
         Row i is a function of row i alone.
     """
     with np.errstate(over="ignore", under="ignore"):
-        length = np.sqrt(_fold((rows * rows).T)) if rows.shape[1] else np.zeros(len(rows))
+        length = np.sqrt(_sum(rows * rows, np.empty(rows.shape[::-1])))
         length[length < 10 * np.finfo(np.float64).eps] = 1.0
         scaled: Array = rows / length[:, None]
     return scaled
@@ -77,7 +86,7 @@ def pairs(queries: Array, rows: Array, query: Array, row: Array, *, angular: boo
         Float64.
     """
     features = queries.shape[1]
-    size = int(np.clip(_WORDS // max(features, 1), 64, _PAIRS))
+    size = int(np.clip(_WORDS // max(features, 1), 4, _PAIRS))
     left, right = np.empty((size, features)), np.empty((size, features), dtype=rows.dtype)
     columns = np.empty((features, size))
     result = np.empty(len(query))
@@ -92,18 +101,16 @@ def pairs(queries: Array, rows: Array, query: Array, row: Array, *, angular: boo
 
 
 def _squares(left: Array, right: Array, columns: Array) -> Array:
-    """Squared distances of left[i] and right[i]; overwrites `left` and `columns`, for fresh memory costs more than the arithmetic."""
+    """Squared distances of left[i] and right[i]; overwrites `left` and `columns`."""
     np.subtract(left, right, out=left)
     np.multiply(left, left, out=left)
-    columns[...] = left.T
-    return _fold(columns)
+    return _sum(left, columns)
 
 
 def _angles(left: Array, right: Array, columns: Array) -> Array:
     """Cosine distances of left[i], of length 1, and right[i]; overwrites `left` and `columns`."""
     right = unit(np.asarray(right, dtype=np.float64))
-    np.multiply(left.T, right.T, out=columns)
-    dot = _fold(columns)
+    dot = _sum(left * right, columns)
     return _cosine(dot, lambda near: 0.5 * _squares(left[near], right[near], columns[:, : near.size]))
 
 

@@ -32,6 +32,7 @@ __all__ = ["Batch", "Bounds", "Dense", "Piece", "Space", "Sparse", "canonical"]
 _U64 = 2.0**-53
 _TINY64 = 2.0**-1074
 _SAMPLE = 2**17
+_CELLS = 2**19
 _GOLDEN = 0.6180339887498949
 _UP = 1.01
 
@@ -343,7 +344,7 @@ def _centre(X: Array) -> tuple[Array, float]:
 
 def _piece(m: int, d: int) -> int:
     """How many rows to score at once: scores and rows stay in cache, and few queries do not mean many pieces."""
-    return int(np.clip(min(2**20 // max(m, 1), 2**19 // max(d, 1)), 16, 4096)) // 16 * 16
+    return int(np.clip(min(_CELLS // max(m, 1), 2**19 // max(d, 1)), 16, 4096)) // 16 * 16
 
 
 def _pieces(n: int, size: int) -> Iterator[tuple[int, int]]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atoll.nearest.collect import ranks
+from atoll.nearest.exact import chunks
 from atoll.nearest.scores import Batch, Piece, Space
 from atoll.trees import Array
 
@@ -69,7 +70,10 @@ class _Found:
     def add(self, piece: Piece, pairs: _Pairs) -> None:
         """Take in pairs that were below the limits."""
         pairs = pairs.where((pairs.row < piece.stop - piece.start) & ~self.heavy[pairs.query])
-        upper = pairs.score + 2 * self.batch.bounds.error(self.batch.norm[pairs.query], piece.length[pairs.row])
+        upper = np.empty(len(pairs.query))
+        for some in chunks(len(upper), 2**16):
+            error = self.batch.bounds.error(self.batch.norm[pairs.query[some]], piece.length[pairs.row[some]])
+            upper[some] = pairs.score[some] + 2 * error
         kind = np.int32 if self.space.n_rows < 2**31 else np.int64
         stored = _Pairs(pairs.query.astype(np.uint16), (pairs.row + piece.start).astype(kind), pairs.score)
         self._new.append((stored, upper))
@@ -203,10 +207,10 @@ def _below(scores: Array, limit: Array, k: int = 0, tighter: Callable[[Array], A
         kth = np.partition(table, k - 1, axis=0)[k - 1].astype(np.float64)
         bound = _upward(np.fmin(limit, tighter(kth)), scores.dtype)
         hot = np.flatnonzero(~(smallest > bound))
-    group, query = np.divmod(hot, m)
+    group, query = np.divmod(hot.astype(np.int32), m)
     cells = groups[group, :, query]
-    cell, offset = np.divmod(np.flatnonzero(~(cells > bound[query, None])), _GROUP)
-    return _Pairs(query[cell], group[cell] * _GROUP + offset, cells[cell, offset].astype(np.float64))
+    cell, offset = np.divmod(np.flatnonzero(~(cells > bound[query, None])).astype(np.int32), _GROUP)
+    return _Pairs(query[cell], group[cell] * _GROUP + offset, cells[cell, offset])
 
 
 def _tighter(space: Space, batch: Batch, piece: Piece, score: Array) -> Array:

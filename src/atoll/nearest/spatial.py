@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 from sklearn.neighbors import BallTree, KDTree
 
 from atoll.errors import InvalidData, explain
-from atoll.nearest.brute import join, no_hits
+from atoll.nearest.brute import join
 from atoll.nearest.collect import Hits, Nearest, Neighbors, Within
 from atoll.nearest.exact import chunks
 from atoll.nearest.metrics import Metric
@@ -92,22 +92,20 @@ class Spatial:
         again = np.flatnonzero(doubtful)
         if again.size:
             found = Nearest(len(again), k, ids)
-            for query, hit, distance in self._within(Q[again], limit[again]):
+            for *_, query, hit, distance in self._within(Q[again], limit[again]):
                 found.pairs(query, hit, distance)
             dist[again], row[again] = found.result()
 
     def radius(self, Q: Any, r: float, ids: Array) -> Hits:
         """All rows within the radius of each query, in the order of (distance, id)."""
-        if not self.n_rows:
-            return no_hits(Q.shape[0])
         parts = []
         for part in chunks(Q.shape[0], 2048):
             some = self._dense(Q[part])
-            found = Within(len(some), r, ids)
-            for query, hit, distance in self._within(some, self._wider(np.full(len(some), float(r)))):
-                found.pairs(query, hit, distance)
-            parts.append(found.result())
-        return join([no_hits(0), *parts])
+            for first, last, query, row, dist in self._within(some, self._wider(np.full(len(some), float(r)))):
+                found = Within(last - first, r, ids)
+                found.pairs(query - first, row, dist)
+                parts.append(found.result())
+        return join(parts)
 
     def _wider(self, distance: Array) -> Array:
         """Radii that no row at this distance can escape."""
@@ -115,13 +113,17 @@ class Spatial:
         wider[~(wider < self.farthest)] = np.inf
         return wider
 
-    def _within(self, Q: Array, radii: Array) -> Iterator[tuple[Array, Array, Array]]:
-        """Pairs within the radii, a bounded number at a time: query, row, distance."""
+    def _within(self, Q: Array, radii: Array) -> Iterator[tuple[int, int, Array, Array, Array]]:
+        """Pairs within the radii: of which queries (first, last) these are all, then query, row, distance."""
+        if not self.n_rows:
+            empty = np.empty(0, dtype=np.int64)
+            yield 0, len(Q), empty, empty, np.empty(0)
+            return
         for part in self._batches(Q, radii):
             rows, dist = self.tree.query_radius(Q[part], radii[part], return_distance=True)  # type: ignore[union-attr]
             counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
             query = np.repeat(np.arange(part.start, part.stop), counts)
-            yield query, np.concatenate(list(rows)), np.concatenate(list(dist))
+            yield part.start, part.stop, query, np.concatenate(list(rows)), np.concatenate(list(dist))
 
     def _batches(self, Q: Array, radii: Array) -> list[slice]:
         """Consecutive queries whose hits are not too many together."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from atoll.context import Ctx
+from atoll.errors import InvalidData, explain
 from atoll.messages import Reply
 from atoll.operations.base import operation
 from atoll.shards import Shard, is_sparse
@@ -27,7 +28,11 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """What a node's rows look like; arrays of all nodes are joined in node order (`Each`).
 
     Classes travel in one of three arrays (text, integer, real) by the kind of the target, `n_classes` long per output.
+
+    Settings: `classes`, whether to tell them; `ensure_all_finite`, as in scikit-learn (False where it is left out): a
+    node that holds NaN or infinity refuses, naming the column.
     """
+    _check_finite(shard, ctx.settings.get("ensure_all_finite", False))
     names = shard.feature_names or ()
     tree: Tree = {
         "rows": np.array([shard.n_rows], dtype=np.int64),
@@ -41,6 +46,27 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         **_classes(shard.y if ctx.settings["classes"] else None),
     }
     return Reply(tree)
+
+
+def _check_finite(shard: Shard, ensure: bool | str) -> None:
+    values = shard.X.data if is_sparse(shard.X) else shard.X
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not ensure or np.isfinite(values.sum()):
+            return
+    bad = np.isinf(values) if ensure == "allow-nan" else ~np.isfinite(values)
+    if not bad.any():
+        return
+    column = int(shard.X.indices[bad].min() if is_sparse(shard.X) else bad.any(axis=0).argmax())
+    named = f"column {shard.feature_names[column]!r}" if shard.feature_names else f"column {column}"
+    held = np.unique(values[bad].astype(str)).tolist()
+    raise InvalidData(
+        explain(
+            f"X has values that are not finite in {named}",
+            got=", ".join(held),
+            where=f"node {shard.name!r}",
+            hint="impute them, or leave those rows out",
+        )
+    )
 
 
 def _target_dtype(shard: Shard) -> str:
