@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 
-from turns import report, take_turns
+from _turns import report, take_turns
 
 SKLEARN = "import sklearn.neighbors, sklearn.model_selection"
 LIBRARY = SKLEARN + "; import atoll; atoll.Distributed, atoll.Federated, atoll.Federation"

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from _turns import report, take_turns
 from atoll import Federation
 from atoll.combine import Sum
-from turns import report, take_turns
 
 NODES = 1_000
 

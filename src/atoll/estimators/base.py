@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from atoll.blas import one_thread
 from atoll.errors import InvalidData, NotAvailable, explain
+from atoll.estimators.checks import check_targets, finiteness
 from atoll.estimators.methods import Methods
 from atoll.federation import Federation
 from atoll.recipes import Recipe, find
@@ -65,7 +66,10 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         rounds.progress.start(f"{self.trust} {name} over {federation.n_nodes} nodes")
         try:
             with one_thread():
-                schema = rounds.meet(classes=is_classifier(self.estimator))
+                schema = rounds.meet(
+                    classes=is_classifier(self.estimator), ensure_all_finite=finiteness(self.estimator)
+                )
+                check_targets(self.estimator, schema)
                 model = recipe.fit(clone(self.estimator), rounds)
         finally:
             rounds.progress.stop()

@@ -13,10 +13,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
 
 from atoll.errors import InvalidData, explain
+from atoll.schema import Schema
 from atoll.shards import as_target, is_sparse
 from atoll.trees import Array
 
-__all__ = ["checked", "checked_weight"]
+__all__ = ["check_targets", "checked", "checked_weight", "finiteness"]
 
 
 def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
@@ -43,16 +44,44 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
         What scikit-learn refuses, in its words; `InvalidData` for labels of mixed type or a regressor's text.
     """
     estimator, tags = wrapper.estimator, get_tags(wrapper.estimator)
-    checks: dict[str, Any] = {
-        "accept_sparse": "csr" if tags.input_tags.sparse else False,
-        "ensure_all_finite": "allow-nan" if tags.input_tags.allow_nan else True,
-    }
-    if not (tags.target_tags.required or is_classifier(estimator) or is_regressor(estimator)):
+    sparse: Any = "csr" if tags.input_tags.sparse else False
+    checks = {"accept_sparse": sparse, "ensure_all_finite": finiteness(estimator)}
+    if not _wants_targets(estimator):
         return validate_data(wrapper, X, **checks), None
     several = bool(tags.target_tags.multi_output)
     X, y = validate_data(wrapper, X, y, multi_output=several, y_numeric=is_regressor(estimator), **checks)
-    y = y.toarray() if is_sparse(y) else as_target(y)
-    return X, _labels(y, several) if is_classifier(estimator) else _numbers(y)
+    y = y.toarray() if is_sparse(y) else np.asarray(y)
+    target = as_target(y)
+    if is_classifier(estimator):
+        return X, _labels(y, several)
+    _refuse_text(estimator, target.dtype.kind == "U")
+    return X, target
+
+
+def finiteness(estimator: Any) -> bool | str:
+    """What scikit-learn calls `ensure_all_finite` for the X of an estimator."""
+    return "allow-nan" if get_tags(estimator).input_tags.allow_nan else True
+
+
+def check_targets(estimator: Any, schema: Schema) -> None:
+    """Refuse nodes whose targets are not what the estimator needs.
+
+    Raises
+    ------
+    InvalidData
+        If there are none, or text for a regressor.
+    """
+    if not _wants_targets(estimator):
+        return
+    if not schema.target_dtype:
+        hint = "give y to Federation.simulate, or (X, y) pairs to Federation.from_shards"
+        raise InvalidData(explain(f"{type(estimator).__name__} needs targets, and these nodes have none", hint=hint))
+    if is_regressor(estimator):
+        _refuse_text(estimator, schema.target_dtype in ("U", "O"))
+
+
+def _wants_targets(estimator: Any) -> bool:
+    return bool(get_tags(estimator).target_tags.required) or is_classifier(estimator) or is_regressor(estimator)
 
 
 def _labels(y: Array, several: bool) -> Array:
@@ -68,10 +97,10 @@ def _labels(y: Array, several: bool) -> Array:
     return y
 
 
-def _numbers(y: Array) -> Array:
-    if y.dtype.kind == "U":
-        raise InvalidData(explain("a regressor's targets are numbers", got=f"text, such as {y.flat[0]!r}", where="y"))
-    return y
+def _refuse_text(estimator: Any, is_text: bool) -> None:
+    if is_text:
+        name = type(estimator).__name__
+        raise InvalidData(explain(f"{name} is a regressor: its targets are numbers", got="text", where="y"))
 
 
 def checked_weight(estimator: Any, X: Any, params: dict[str, Any]) -> Array | None:

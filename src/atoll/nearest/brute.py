@@ -133,8 +133,11 @@ class Screened:
         for query, row in hits(self.space, batch, r if self.squared or self.space.angular else r * r):
             found.pairs(query, row, self._finish(self.space.distance(batch, query, row)))
             if found.count > _PAIRS and m > 1:
-                return self._within(queries[: m // 2], r, ids) + self._within(queries[m // 2 :], r, ids)
-        return [found.result()]
+                break
+        else:
+            return [found.result()]
+        del batch, found, query, row
+        return self._within(queries[: m // 2], r, ids) + self._within(queries[m // 2 :], r, ids)
 
     def _small(self, space: Space, m: int, k: int) -> bool:
         """Whether it is quicker to compute all distances."""

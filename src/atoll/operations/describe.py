@@ -63,7 +63,6 @@ def _check_finite(shard: Shard, ensure: bool | str) -> None:
         explain(
             f"X has values that are not finite in {named}",
             got=", ".join(held),
-            where=f"node {shard.name!r}",
             hint="impute them, or leave those rows out",
         )
     )

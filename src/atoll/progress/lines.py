@@ -74,3 +74,7 @@ class Lines:
         """End the spinner."""
         if self._status is not None:
             self._status.stop()
+
+    def __reduce__(self) -> tuple[type[Lines], tuple[()]]:
+        """Pickled with a fitted estimator, it writes to the error stream of wherever it is loaded."""
+        return Lines, ()

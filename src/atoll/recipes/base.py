@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
 from atoll.errors import UnknownName, UnsupportedEstimator, closest, explain
 from atoll.rounds import Rounds
@@ -125,13 +126,21 @@ def _unsupported(estimator: object) -> str:
         hint = f"give an instance, such as {estimator.__name__}()"
         return explain("an estimator class was given", got=estimator.__name__, expected="an instance", hint=hint)
     name, known = type(estimator).__name__, sorted(kind.__name__ for kind in _recipes)
-    parent = next((k.__name__ for k in type(estimator).__mro__[1:] if k in _recipes), None)
-    generic = "generic ways that fit any estimator: " + (
-        ", ".join(f"method={m!r}" for m in _generic) or "none installed"
+    generic = ", ".join(f"method={m!r}" for m in _generic) or "none installed"
+    return explain(
+        f"Atoll cannot fit {name} over nodes",
+        got=repr(estimator),
+        expected="one of " + ", ".join(known),
+        hint=f"{_advice(estimator, known)}generic ways that fit any estimator: {generic}",
     )
-    near = get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"nearest: {', '.join(near)}; {generic}" if near else generic
+
+
+def _advice(estimator: object, known: list[str]) -> str:
+    name = type(estimator).__name__
+    if isinstance(estimator, Pipeline):
+        return "put it inside the pipeline, round the last step: make_pipeline(…, Distributed(…)); "
+    parent = next((k.__name__ for k in type(estimator).__mro__[1:] if k in _recipes), None)
     if parent is not None:
-        hint = f"pass a plain {parent}: {name} is a subclass and may compute something else; {generic}"
-    expected = "one of " + ", ".join(known)
-    return explain(f"Atoll cannot fit {name} over nodes", got=repr(estimator), expected=expected, hint=hint)
+        return f"pass a plain {parent}: {name} is a subclass and may compute something else; "
+    near = get_close_matches(name, known, n=3, cutoff=0.4)
+    return f"nearest: {', '.join(near)}; " if near else ""

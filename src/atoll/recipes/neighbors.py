@@ -118,6 +118,8 @@ _ASKING: dict[type, type] = {
     RadiusNeighborsRegressor: AskingRadiusNeighborsRegressor,
     NearestNeighbors: AskingNearestNeighbors,
 }
+for _ordinary, _asking in _ASKING.items():
+    _asking.__name__ = _ordinary.__name__  # in scikit-learn's messages, the name the user knows
 
 
 @recipe(*_ASKING, asks=True)

@@ -1,0 +1,70 @@
+"""Names, parameters and values as people write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from atoll.cli.estimators import make, parse_value, parse_values, public_name
+from atoll.errors import UnknownName
+from atoll.recipes import supported
+
+
+@pytest.mark.parametrize("kind", supported())
+def test_each_supported_estimator_has_three_names(kind: type) -> None:
+    name = public_name(kind)
+    for written in (name, kind.__name__, f"sklearn.{name}"):
+        assert type(make(written, {})) is kind
+
+
+def test_the_public_name_leaves_private_modules_out() -> None:
+    assert public_name(LogisticRegression) == "linear_model.LogisticRegression"
+    assert public_name(KNeighborsClassifier) == "neighbors.KNeighborsClassifier"
+
+
+def test_parameters_arrive() -> None:
+    estimator = make("KNeighborsClassifier", {"n_neighbors": 4, "metric_params": {"p": 3}})
+    assert estimator.get_params()["n_neighbors"] == 4
+    assert estimator.get_params()["metric_params"] == {"p": 3}
+
+
+@pytest.mark.parametrize("name", ["", ".", "neighbors.", "neighbors.neighbors.KNeighborsClassifier", "builtins.print"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(UnknownName, match="unknown estimator"):
+        make(name, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("-1", -1),
+        ("1e-3", 1e-3),
+        ("true", True),
+        ("False", False),
+        ("none", None),
+        ("None", None),
+        ("distance", "distance"),
+        ("'distance'", "distance"),
+        ('"3"', "3"),
+        ("[1, 2]", [1, 2]),
+        ("{p = 3}", {"p": 3}),
+        ("1\nother = 2", "1\nother = 2"),
+        ("", ""),
+        ("a=b", "a=b"),
+    ],
+)
+def test_values(text: str, value: object) -> None:
+    found = parse_value(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@given(st.text(max_size=30))
+def test_every_text_is_some_value(text: str) -> None:
+    value = parse_value(text)
+    assert parse_values([f"name={text}"]) == {"name": parse_value(text.strip())}
+    assert value is None or value == value or value != value
