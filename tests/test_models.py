@@ -392,7 +392,7 @@ def loop() -> BaseEstimator:
         (VotingClassifier([("t", DecisionTreeClassifier())]).fit(IRIS, SPECIES), TREES),
         (BisectingKMeans(2).fit(IRIS), "code does not travel"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_code_is_refused(estimator, why):
     with pytest.raises(WireError, match=why):

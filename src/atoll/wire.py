@@ -149,7 +149,22 @@ def encode_into(message: object, buffer: bytearray | memoryview) -> int:
 
 
 def size(message: object) -> int:
-    """Bytes that a message takes. A caller that writes it next takes `frames` instead and adds up their `nbytes`."""
+    """Bytes that a message takes; a caller that writes it next adds up the `nbytes` of its `frames` instead.
+
+    Parameters
+    ----------
+    message : object
+        As for `encode`.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    WireError
+        As for `encode`.
+    """
     return sum([part.nbytes for part in frames(message)])
 
 

@@ -97,12 +97,29 @@ def find_class(name: str) -> type:
 
 @cache
 def parameter_names(kind: type) -> tuple[str, ...]:
-    """Names of the parameters of a class, in the order of its constructor."""
+    """Names of the parameters of a class, in the order of its constructor.
+
+    Parameters
+    ----------
+    kind : type
+        A class that `class_name` knows.
+
+    Returns
+    -------
+    tuple of str
+    """
     return () if kind.__init__ is object.__init__ else tuple(inspect.signature(kind).parameters)  # type: ignore[misc]
 
 
 def check_parameters(kind: type, names: Iterable[str]) -> None:
     """Refuse parameters that a class does not have.
+
+    Parameters
+    ----------
+    kind : type
+        The class.
+    names : iterable of str
+        Names of parameters, from a message.
 
     Raises
     ------
@@ -117,6 +134,13 @@ def check_parameters(kind: type, names: Iterable[str]) -> None:
 
 def check_attribute(kind: type, name: str) -> None:
     """Refuse a fitted attribute that would hide what the class defines, or be a parameter.
+
+    Parameters
+    ----------
+    kind : type
+        The class.
+    name : str
+        Name of the attribute, from a message.
 
     Raises
     ------

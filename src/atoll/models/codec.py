@@ -117,14 +117,48 @@ def decode(model: Model, *, allow: Collection[type] | None = None) -> Any:
 
 
 def to_bytes(estimator: Any) -> bytes:
-    """Write an estimator as bytes; see `encode`."""
+    """Write an estimator as bytes: `encode`, then the wire format.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Of a public class of scikit-learn.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    WireError
+        As for `encode`.
+    """
     return wire.encode(encode(estimator))
 
 
 def from_bytes(
     data: wire.Buffer, *, allow: Collection[type] | None = None, limits: wire.Limits = wire.DEFAULT_LIMITS
 ) -> Any:
-    """Read an estimator from bytes; see `decode` and `atoll.wire.decode`."""
+    """Read an estimator from bytes: the wire format, then `decode`.
+
+    Parameters
+    ----------
+    data : bytes-like
+        From `to_bytes`.
+    allow : collection of type, optional
+        As for `decode`.
+    limits : Limits
+        As for `atoll.wire.decode`.
+
+    Returns
+    -------
+    estimator
+
+    Raises
+    ------
+    WireError
+        If the bytes are not a message, or the message is no estimator.
+    """
     return decode(wire.decode(data, Model, limits), allow=allow)
 
 

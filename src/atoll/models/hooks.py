@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.interpolate import BSpline
 
 from atoll.errors import WireError, explain
 
@@ -39,7 +38,17 @@ class Hook(NamedTuple):
 
 
 def find_hook(kind: type) -> Hook:
-    """The hook of the nearest base class that has one; for most classes all attributes are data."""
+    """The hook of the nearest base class that has one; for most classes all attributes are data.
+
+    Parameters
+    ----------
+    kind : type
+        Class of an estimator.
+
+    Returns
+    -------
+    Hook
+    """
     names = (f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
     return next((_HOOKS[name] for name in names if name in _HOOKS), _PLAIN)
 
@@ -129,7 +138,8 @@ def _dump_splines(_: Any, state: _State) -> _State:
 
 def _load_splines(estimator: Any, state: _State) -> None:
     if "bsplines_" in state:
-        state["bsplines_"] = [BSpline(t, c, k, extrapolate) for t, c, k, extrapolate in state["bsplines_"]]
+        spline = importlib.import_module("scipy.interpolate").BSpline  # slow to import, rarely needed
+        state["bsplines_"] = [spline(t, c, k, extrapolate) for t, c, k, extrapolate in state["bsplines_"]]
     _set(estimator, state)
 
 

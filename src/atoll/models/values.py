@@ -45,7 +45,17 @@ class Kind(NamedTuple):
 
 
 def is_array(value: object) -> bool:
-    """Whether a value is an array of numbers or text, in any order."""
+    """Whether a value is an array of numbers or text, in any order.
+
+    Parameters
+    ----------
+    value : object
+        Anything.
+
+    Returns
+    -------
+    bool
+    """
     return type(value) in (np.ndarray, np.memmap) and _travels(value.dtype)  # type: ignore[attr-defined]
 
 
