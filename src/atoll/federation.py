@@ -218,6 +218,7 @@ class Federation:
         attachment = self._attachment
         if attachment is None or not attachment.current(self.engine, self.n_workers):
             attachment = self._attachment = _Attachment(self)
+            self._shards = tuple(attachment.engine.held(attachment.key))
         return attachment.engine, attachment.key
 
     def rounds(self, estimator: str, trust: str = "federated", name: str | None = None) -> Rounds:
@@ -275,14 +276,27 @@ class Federation:
         return {**self.__dict__, "_attachment": None}
 
     def __repr__(self) -> str:
-        rows = ", ".join(str(s.n_rows) for s in self._shards[:8]) + (", …" if self.n_nodes > 8 else "")
+        sizes = [s.n_rows for s in self._shards]
+        few, many = min(sizes), max(sizes)
+        rows = f"{few} rows each" if few == many else f"{few} to {many} rows"
         where = f"engine={self.engine!r}, topology={_written(self.plan)!r}"
-        return f"Federation({self.n_nodes} nodes with {rows} rows, {self._shards[0].n_features} features, {where})"
+        nodes = "1 node" if self.n_nodes == 1 else f"{self.n_nodes} nodes"
+        return f"Federation({nodes}, {rows}, {self._shards[0].n_features} features, {where})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{html.escape(s.name)}</td><td>{s.n_rows}</td></tr>" for s in self._shards)
-        table = f"<table><thead><tr><th>node</th><th>rows</th></tr></thead><tbody>{rows}</tbody></table>"
+        shown = self._shards if self.n_nodes <= _SHOWN else self._shards[: _SHOWN - 1]
+        rows = [
+            f'<tr><th scope="row">{html.escape(s.name)}</th><td style="text-align:right">{s.n_rows}</td></tr>'
+            for s in shown
+        ]
+        rest = self.n_nodes - len(shown)
+        rows += [f'<tr><th scope="row">and {rest} more</th><td></td></tr>'] if rest else []
+        head = '<th scope="col">node</th><th scope="col">rows</th>'
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         return f"<p>{html.escape(repr(self))}</p>{table}"
+
+
+_SHOWN = 20
 
 
 class _Attachment:

@@ -93,6 +93,10 @@ class Journal:
             return Done(outcome)
         return _Recording(self, path, x, self._engine.submit(key, x))
 
+    def held(self, key: str) -> Sequence[Shard]:
+        """What the engine holds."""
+        return self._engine.held(key)
+
     def detach(self, key: str) -> None:
         """Give the shards back; the journal stays."""
         self._engine.detach(key)

@@ -166,7 +166,7 @@ class PartitionDisplay:
         self.figure_ = self.ax_.figure
         self._draw_bars({"width": 0.7, **kwargs})
         self._name_nodes()
-        self.ax_.set(xlabel="node", ylabel="rows")
+        self.ax_.set(xlabel="node", ylabel="rows", ylim=(0, 1.05 * max(self.report.rows.max(initial=0), 1)))
         self.ax_.spines[["top", "right"]].set_visible(False)
         if 1 < len(self.report.classes) <= _MOST_NAMES:
             self.ax_.legend(title="label", loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)

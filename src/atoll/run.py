@@ -89,7 +89,7 @@ class History(tuple[Row, ...]):
         return History(rows[index]) if isinstance(index, slice) else rows[index]
 
     def to_frame(self) -> pandas.DataFrame:
-        """The rows as a pandas data frame, indexed by number.
+        """The rows as a pandas data frame, indexed by number; without the links, which are a table of their own.
 
         Raises
         ------
@@ -100,7 +100,8 @@ class History(tuple[Row, ...]):
             import pandas as pd
         except ImportError:
             raise MissingExtra(explain("to_frame() needs pandas", hint="pip install 'atoll[frames]'")) from None
-        return pd.DataFrame([row._asdict() for row in self], columns=list(Row._fields)).set_index("number")
+        frame = pd.DataFrame([row._asdict() for row in self], columns=list(Row._fields)).set_index("number")
+        return frame.drop(columns="links")
 
 
 @lru_cache(maxsize=1)
@@ -244,15 +245,25 @@ class Run:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><td>{html.escape(d.node)}</td><td>{html.escape(d.op)}</td><td>{d.times}</td>"
-            f"<td>{human_bytes(d.bytes)}</td><td>{html.escape(d.what)}</td></tr>"
-            for d in self.disclosures()
-        )
-        head = "".join(f"<th>{h}</th>" for h in ("node", "operation", "times", "bytes", "what left it"))
         notes = "".join(f"<p>{html.escape(n)}</p>" for n in self.notes)
-        summary = html.escape(self._summary())
-        return f"<p>{summary}</p>{notes}<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
+        return f"<p>{html.escape(self._summary())}</p>{notes}{self._left_table()}"
+
+    def _left_table(self) -> str:
+        """What left the nodes: a row per operation, since nodes may be many."""
+        cells = []
+        for op, what in self._words.items():
+            sizes = [size for (_, o), (_, size) in self._left.items() if o == op]
+            times = max((t for (_, o), (t, _) in self._left.items() if o == op), default=0)
+            low, high = human_bytes(min(sizes, default=0)), human_bytes(max(sizes, default=0))
+            numbers = (len(sizes), times, low if low == high else f"{low} – {high}")
+            shown = "".join(f'<td style="text-align:right;white-space:nowrap">{n}</td>' for n in numbers)
+            cells.append(f'<tr><th scope="row">{html.escape(op)}</th>{shown}<td>{html.escape(what)}</td></tr>')
+        heads = ("operation", "nodes", "times", "bytes per node", "what a node told")
+        head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+        return (
+            f"<table><caption>what left the nodes</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(cells)}</tbody></table>"
+        )
 
 
 def human_bytes(size: float) -> str:

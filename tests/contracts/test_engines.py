@@ -138,6 +138,16 @@ def test_an_unknown_operation_refuses_everyone_or_raises(engine):
         ask(engine, held, x)
 
 
+@pytest.mark.parametrize("name", ["wine", "digits"])
+def test_shards_are_held_as_they_were_attached(engine, name):
+    given = shards(name, 3, "iid")
+    key = engine.attach(given)
+    for a, b in zip(engine.held(key), given, strict=True):
+        assert a.name == b.name
+        assert same_bits(a.to_tree(), b.to_tree())
+    engine.detach(key)
+
+
 def test_shards_given_back_are_gone(engine):
     key = engine.attach(shards("wine", 2, "iid"))
     engine.detach(key)
@@ -177,10 +187,10 @@ def test_late_nodes_are_waited_for_when_asked(engine):
 
 
 def test_the_nodes_before_the_deadline_count(engine):
-    held = shards("wine", 12, "iid")
+    held = shards("wine", 24, "iid")
     ask(engine, held, exchange(held, "null.ping"))  # the workers are up
-    outcome = ask(engine, held, exchange(held, "null.sleep", settings={"seconds": 0.4}, rule=Rule(deadline=0.5)))
-    assert 1 <= len(outcome.accepted) < 12
+    outcome = ask(engine, held, exchange(held, "null.sleep", settings={"seconds": 0.2}, rule=Rule(deadline=0.6)))
+    assert 1 <= len(outcome.accepted) < 24
     assert outcome.merged["nodes"][0] == len(outcome.accepted)
     assert set(outcome.refused.values()) == {"late"}
 

@@ -1,14 +1,18 @@
-"""A pytest plugin: `sklearn.neighbors` exports classes that fit over Atoll's nodes, before any test module is imported.
+"""A pytest plugin: `sklearn.neighbors` exports classes that fit over Atoll's nodes, before a test module is imported.
 
-Each substitute subclasses the class it stands for, so constructor, parameters and `isinstance` are scikit-learn's. `fit`
-hands the rows to `Distributed`, and every public method is handed on to it. Nothing of scikit-learn's tests is changed.
+Each substitute subclasses the class it stands for, so constructor, parameters and `isinstance` are scikit-learn's.
+`fit` hands the rows to `Distributed`, and every public method is handed on to it. scikit-learn's tests are not changed.
 
     PYTHONPATH=tests/sklearn_suite python -m pytest -p atoll_substitution -c tests/sklearn_suite/suite.ini \
         --pyargs sklearn.neighbors.tests.test_neighbors
+
+`ATOLL_SETTINGS`, JSON, gives `Distributed` other settings than three nodes.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from typing import Any
 
@@ -18,17 +22,9 @@ from sklearn import neighbors
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from atoll import Distributed
+from atoll.recipes import supported
 
-N_NODES = 3
-CLASSES = (
-    "KNeighborsClassifier",
-    "KNeighborsRegressor",
-    "KernelDensity",
-    "NearestCentroid",
-    "NearestNeighbors",
-    "RadiusNeighborsClassifier",
-    "RadiusNeighborsRegressor",
-)
+SETTINGS: dict[str, Any] = {"n_nodes": 3, "verbose": 0, **json.loads(os.environ.get("ATOLL_SETTINGS", "{}"))}
 METHODS = (
     "decision_function",
     "kneighbors",
@@ -51,7 +47,8 @@ def substitute(base: type) -> type:
 
     def fit(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
         self.__dict__.pop("over_", None)
-        over = Distributed(base(**self.get_params(deep=False)), n_nodes=_nodes(X), verbose=0).fit(X, y, **params)
+        settings = {**SETTINGS, "n_nodes": min(SETTINGS["n_nodes"], _rows(X))}
+        over = Distributed(base(**self.get_params(deep=False)), **settings).fit(X, y, **params)
         fits[base.__name__] += 1
         self.over_ = over
         return self
@@ -77,27 +74,29 @@ def _handed_on(name: str) -> Any:
     return method
 
 
-def _nodes(X: Any) -> int:
+def _rows(X: Any) -> int:
+    """Rows of what a test fits on; nonsense counts as one, so that Atoll is the one to refuse it."""
     try:
-        return max(1, min(N_NODES, _num_samples(X)))
+        return max(1, _num_samples(X))
     except TypeError:
         return 1
 
 
-for _name in CLASSES:
-    setattr(neighbors, _name, substitute(getattr(neighbors, _name)))
+for _kind in supported():
+    if getattr(neighbors, _kind.__name__, None) is _kind:
+        setattr(neighbors, _kind.__name__, substitute(_kind))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expected failures must fail: a line that is no longer true fails the run."""
+    """Expect the published failures, strictly."""
     for item in items:
-        reason = EXPECTED.get(f"{item.module.__name__}::{item.name}")
+        reason = EXPECTED.get(f"{item.module.__name__}::{item.originalname}")  # type: ignore[attr-defined]
         if reason is not None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How much went over nodes."""
+    """Tell how much went over nodes."""
     terminalreporter.write_line(f"atoll: {fits.total()} fits and {calls.total()} calls over nodes")
     for name, number in sorted((fits + calls).items()):
         terminalreporter.write_line(f"atoll: {name} {number}")

@@ -61,6 +61,8 @@ class Command(NamedTuple):
         Its options by heading.
     positional : str
         Name of its one positional argument, or empty.
+    takes : str
+        What that is.
     closing : str
         What stands at the end of its help.
     """
@@ -70,6 +72,7 @@ class Command(NamedTuple):
     example: str
     groups: Mapping[str, tuple[Option, ...]]
     positional: str = ""
+    takes: str = ""
     closing: str = ""
 
     @property
@@ -217,9 +220,10 @@ RUN = Command(
         ),
     },
     "FILE",
-    "FILE is a .csv, .tsv, .txt or .parquet table with a header, or an experiment.toml with the same settings:\n"
-    "its keys are FILE's own key, file, and the names of the options; [set] holds the parameters. What is given\n"
-    "on the command line wins. A value of --set is a number, true, false, none, text, or any other TOML value.",
+    "table with a header: .csv, .tsv, .txt or .parquet; or an experiment.toml with the same settings",
+    "The keys of an experiment file are file, for the table, and the names of the options;\n"
+    "its table [set] holds the parameters. What is given on the command line wins.\n"
+    "A value of --set is a number, true, false, none, text, or any other TOML value.",
 )
 
 DOCTOR = Command(
@@ -253,13 +257,18 @@ class Parser(argparse.ArgumentParser):
             epilog="\n\n".join(filter(None, (command.closing, _CODES))),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            add_help=False,
         )
-        if command.positional:
-            self.add_argument(command.positional, nargs="?", default=None, help="table, or experiment.toml")
-        for heading, options in [*command.groups.items(), ("everywhere", COMMON)]:
+        for i, (heading, options) in enumerate(command.groups.items()):
             group = self.add_argument_group(heading)
+            if command.positional and i == 0:
+                group.add_argument(command.positional, nargs="?", default=None, help=command.takes)
             for option in options:
                 _add(group, option)
+        common = self.add_argument_group("everywhere")
+        common.add_argument("-h", "--help", action="help", help="show this")
+        for option in COMMON:
+            _add(common, option)
 
     def format_help(self) -> str:
         """The help, after an example."""

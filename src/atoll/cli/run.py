@@ -137,18 +137,18 @@ def _command(args: Namespace) -> str:
 
 def _write_predictions(path: str, rows: Rows, results: list[Result], target: str | None) -> None:
     """The answers to the held-out rows, a line each; rows of the table count from 1."""
-    columns: dict[str, list[Any]] = {"row": (rows.test + 1).tolist()}
+    columns: list[tuple[str, list[Any]]] = [("row", (rows.test + 1).tolist())]
     if rows.y_test is not None:
-        columns[str(target)] = rows.y_test.tolist()
+        columns.append((str(target), rows.y_test.tolist()))
     for result in results:
         name = result.name if result.run is None else "over nodes"
         answers = result.answers.reshape(len(result.answers), -1)
-        for j, column in enumerate(answers.T):
-            columns[name if answers.shape[1] == 1 else f"{name}, {j + 1}"] = column.tolist()
+        names = [name] if answers.shape[1] == 1 else [f"{name}, {j + 1}" for j in range(answers.shape[1])]
+        columns += zip(names, answers.T.tolist(), strict=True)
     try:
         with open(path, "w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
+            writer.writerow(name for name, _ in columns)
+            writer.writerows(zip(*(values for _, values in columns), strict=True))
     except OSError as error:
         raise InvalidData(explain("the predictions cannot be written", got=error.strerror, where=path)) from None

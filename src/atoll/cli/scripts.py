@@ -97,7 +97,7 @@ def run_script(settings: Settings, estimator: Any, task: Task) -> str:
     score = _SCORES.get(task.measure, "model.score(X_test, y_test)")
     method = f", method={s.method!r}" if s.method else ""
     where = "".join(f", {key}={value}" for key, value in _where(s).items())
-    name = " ".join(repr(estimator).split())
+    name = f"{kind.__name__}({', '.join(f'{key}={value!r}' for key, value in s.set.items())})"
     train = (
         f"sites = Federation.simulate({fitted}{where})\nmodel = Federated({name}{method}).fit(sites)"
         if federated

@@ -47,7 +47,8 @@ class Settings(NamedTuple):
         """The settings that are in force, by the names of the options."""
         unused = {"set", "quiet"} | ({"nodes", "partition"} if self.node_column else set())
         pairs = {k.replace("_", "-"): v for k, v in self._asdict().items() if k not in unused and v not in (None, ())}
-        return {k: ", ".join(v) if isinstance(v, tuple) else str(v) for k, v in pairs.items()}
+        shown = {k: ", ".join(v) if isinstance(v, tuple) else str(v) for k, v in pairs.items()}
+        return shown | ({"set": ", ".join(f"{k}={v!r}" for k, v in self.set.items())} if self.set else {})
 
 
 def gather(args: Namespace) -> Settings:

@@ -49,6 +49,10 @@ class Engine(Protocol):
         """Start an exchange over what is attached under `key`; idempotent by (run, number, digest)."""
         ...
 
+    def held(self, key: str) -> Sequence[Shard]:
+        """The attached shards where this engine keeps them, so that nobody needs a second copy."""
+        ...
+
     def detach(self, key: str) -> None:
         """Give the shards back; unknown keys are ignored."""
         ...

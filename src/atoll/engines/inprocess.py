@@ -40,6 +40,10 @@ class InProcess:
         answers = block(x, range(len(x.cohort)), shards, memory, until=until)
         return Done(assemble(x, [answers], time.monotonic() - start))
 
+    def held(self, key: str) -> Sequence[Shard]:
+        """The shards themselves."""
+        return self._attached[key][0]
+
     def detach(self, key: str) -> None:
         """Forget the shards and what their nodes kept."""
         self._attached.pop(key, None)

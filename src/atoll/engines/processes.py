@@ -20,8 +20,8 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
 from atoll import wire
 from atoll.engines.base import Engine, Pending, engines
-from atoll.engines.channel import Blob, Inbox, send, share
+from atoll.engines.channel import Blob, Inbox, Segment, send, share
 from atoll.engines.inprocess import InProcess
 from atoll.engines.serve import LOCAL, Answer, Command, Rows, State
 from atoll.errors import InvalidData, WorkerDied, explain
@@ -67,8 +67,24 @@ class _Flight:
     ends: float | None
     remembers: bool
     tries: int = 1
-    answer: Block | None = None
+    blocks: list[Block] = field(default_factory=list)
+    done: bool = False
     dropped: bool = False
+
+    def missing(self) -> list[int]:
+        """Positions that have not answered."""
+        answered = {p for b in self.blocks for p in (*b.accepted, *b.refused)}
+        return [p for p in self.positions if p not in answered]
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back, and have a process that is started now hold it back until it has set its own handling."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 class _Worker:
@@ -78,9 +94,14 @@ class _Worker:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         environment.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
         command = [sys.executable, "-m", "atoll.engines", str(theirs.fileno())]
-        self.process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        with _interrupts_held():
+            self.process = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
         theirs.close()
         self.sock, self.inbox = ours, Inbox()
         self.queue: deque[_Flight] = deque()
@@ -139,6 +160,12 @@ class Processes:
             key = f"processes-{next(self._keys)}"
             self._attached[key] = _Attached(names, rows, _owners([s.n_rows for s in shards], self.n_workers))
         return key
+
+    def held(self, key: str) -> Sequence[Shard]:
+        """The shards as they lie in shared memory, read-only."""
+        attached = self._attached[key]
+        data = attached.rows.view if isinstance(attached.rows, Segment) else attached.rows
+        return wire.decode(memoryview(data), Rows, LOCAL).shards()
 
     def detach(self, key: str) -> None:
         """Give the shared memory back, here and in every worker."""
@@ -216,7 +243,7 @@ class Processes:
             send(worker.sock, [wire.encode(Command("attach", flight.key)), attached.rows])
             worker.attached.add(flight.key)
         left = None if flight.ends is None else max(0.0, flight.ends - time.monotonic())
-        command = Command("work", flight.key, flight.ticket, flight.positions, left)
+        command = Command("work", flight.key, flight.ticket, flight.missing(), left)
         frame: list[Blob] = [wire.encode(command), flight.question]
         state = self._unknown(worker, flight)
         send(worker.sock, frame if state is None else [*frame, share(state)])
@@ -244,8 +271,11 @@ class Processes:
                     self._replace(worker)
 
     def _receive(self, worker: _Worker, answer: Answer) -> None:
-        flight = worker.busy.pop(answer.ticket)
-        self._flush(worker)
+        flight = worker.busy[answer.ticket]
+        if answer.last:
+            flight.done = True
+            del worker.busy[answer.ticket]
+            self._flush(worker)
         attached = self._attached.get(flight.key)
         if attached is None:
             return
@@ -253,7 +283,7 @@ class Processes:
             base = flight.x.base[flight.x.cohort.index(node)]
             attached.memory.write(node, flight.x.number, base, keep)
             worker.knows.add((flight.key, node, flight.x.number))
-        flight.answer = answer.block
+        flight.blocks.append(answer.block)
         if not flight.dropped:
             for name, text in answer.warned:
                 warnings.warn(text, _CATEGORIES.get(name, UserWarning), stacklevel=2)
@@ -266,7 +296,7 @@ class Processes:
         lost = [f for f in worker.busy.values() if not f.dropped]
         waiting = list(worker.queue)
         nodes = sorted(
-            {self._attached[f.key].names[f.x.cohort[p]] for f in lost for p in f.positions if f.key in self._attached}
+            {self._attached[f.key].names[f.x.cohort[p]] for f in lost for p in f.missing() if f.key in self._attached}
         )
         again = f"; redone: {', '.join(nodes[:8])}{' …' if len(nodes) > 8 else ''}" if nodes else ""
         self._notes.append(f"worker {worker.index} (pid {worker.process.pid}) {fate} and was replaced{again}")
@@ -274,7 +304,8 @@ class Processes:
         for flight in lost:
             flight.tries += 1
             if flight.tries > _TRIES:
-                flight.answer = Block({}, [], dict.fromkeys(flight.positions, f"{_DEAD}{fate}"), {}, {}, [])
+                flight.done = True
+                flight.blocks.append(Block({}, [], dict.fromkeys(flight.missing(), f"{_DEAD}{fate}"), {}, {}, []))
             else:
                 fresh.queue.append(flight)
         fresh.queue.extend(waiting)
@@ -302,20 +333,20 @@ class _InFlight:
 
     def missing(self) -> list[int]:
         """Positions that have not answered yet."""
-        return sorted(p for f in self._flights if f.answer is None for p in f.positions)
+        return sorted(p for f in self._flights if not f.done for p in f.missing())
 
     def result(self) -> Outcome:
         try:
-            while any(f.answer is None for f in self._flights):
+            while not all(f.done for f in self._flights):
                 left = None if self._ends is None else self._ends + _GRACE - time.monotonic()
                 if left is not None and left <= 0:
                     break
                 self._engine.pump(_SLICE if left is None else min(left, _SLICE))
         finally:
             for flight in self._flights:
-                flight.dropped = flight.answer is None
+                flight.dropped = not flight.done
         late = Block({}, [], dict.fromkeys(self.missing(), LATE), {}, {}, [])
-        blocks = [f.answer for f in self._flights if f.answer is not None] + [late]
+        blocks = [*(b for f in self._flights for b in f.blocks), late]
         self._raise_if_dead(blocks)
         return assemble(self._x, blocks, time.monotonic() - self._start, self._engine.take_notes())
 

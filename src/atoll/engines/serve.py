@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from atoll import wire
@@ -29,6 +29,7 @@ from atoll.worker import Block, block
 __all__ = ["LOCAL", "Answer", "Command", "Rows", "State", "main"]
 
 LOCAL = Limits(max_bytes=1 << 46, max_body=1 << 31, max_arrays=1 << 24)
+_PIECE = 0.01
 
 
 class Command(NamedTuple):
@@ -61,6 +62,10 @@ class Rows(NamedTuple):
     names: list[str]
     trees: list[Tree]
 
+    def shards(self) -> list[Shard]:
+        """The shards, on the arrays as they are."""
+        return [Shard.from_tree(name, tree) for name, tree in zip(self.names, self.trees, strict=True)]
+
 
 class State(NamedTuple):
     """What nodes remember and this worker does not know yet: by node, the version and its slots."""
@@ -70,12 +75,14 @@ class State(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a worker answers.
+    """What a worker answers, in one piece or, where there is a deadline, in several.
 
     Attributes
     ----------
     ticket : int
         Of the command.
+    last : bool
+        Whether this is the last piece.
     block : Block
         Contributions, joined.
     keep : dict of int to dict of str to Tree
@@ -85,6 +92,7 @@ class Answer(NamedTuple):
     """
 
     ticket: int
+    last: bool
     block: Block
     keep: dict[int, dict[str, Tree]]
     warned: list[tuple[str, str]]
@@ -112,34 +120,43 @@ class _Worker:
         command = wire.decode(frame[0], Command, LOCAL)
         if command.kind == "attach":
             rows = wire.decode(frame[1], Rows, LOCAL)
-            made = [Shard.from_tree(n, t) for n, t in zip(rows.names, rows.trees, strict=True)]
-            self._shards[command.key], self._memory[command.key] = made, _Recorder()
+            self._shards[command.key], self._memory[command.key] = rows.shards(), _Recorder()
         elif command.kind == "detach":
             self._shards.pop(command.key, None)
             self._memory.pop(command.key, None)
         else:
-            answer = self._work(command, frame)
-            send(self._sock, [share(answer)])
+            for answer in self._work(command, frame):
+                send(self._sock, [share(answer)])
 
-    def _work(self, command: Command, frame: list[bytes]) -> Answer:
+    def _work(self, command: Command, frame: list[bytes]) -> Iterator[Answer]:
+        """Answer; where there is a deadline, in pieces of some milliseconds, so that what is done by then counts."""
         until = None if command.seconds is None else time.monotonic() + command.seconds
+        x = wire.decode(frame[1], Exchange, LOCAL)
+        if len(frame) > 2:
+            self._learn(command.key, wire.decode(frame[2], State, LOCAL))
+        at, size, n = 0, len(command.positions) if until is None else 1, len(command.positions)
+        while at < n:
+            piece, start = command.positions[at : at + size], time.monotonic()
+            at += size
+            yield self._answer(command, x, piece, until, last=at >= n)
+            size = size * 2 if time.monotonic() - start < _PIECE else 1
+
+    def _learn(self, key: str, state: State) -> None:
+        for node, number in state.versions.items():
+            self._memory[key].write(node, number, -1, state.slots[node])
+
+    def _answer(self, command: Command, x: Exchange, piece: list[int], until: float | None, last: bool) -> Answer:
         memory = self._memory[command.key]
         memory.written = {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                if len(frame) > 2:
-                    state = wire.decode(frame[2], State, LOCAL)
-                    for node, number in state.versions.items():
-                        memory.write(node, number, -1, state.slots[node])
-                    memory.written = {}
-                x = wire.decode(frame[1], Exchange, LOCAL)
-                answered = block(x, command.positions, self._shards[command.key], memory, until=until)
+                answered = block(x, piece, self._shards[command.key], memory, until=until)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
-                answered = Block({}, [], dict.fromkeys(command.positions, why), {}, {}, [])
+                answered = Block({}, [], dict.fromkeys(piece, why), {}, {}, [])
         warned = list(dict.fromkeys((w.category.__name__, str(w.message)) for w in caught))
-        return Answer(command.ticket, answered, memory.written, warned)
+        return Answer(command.ticket, last, answered, memory.written, warned)
 
 
 def _end_with(sock: socket.socket) -> None:

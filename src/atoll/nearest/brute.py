@@ -72,13 +72,13 @@ class Screened:
     def radius(self, Q: Any, r: float, ids: Array) -> Hits:
         """All rows within the radius of each query, in the order of (distance, id)."""
         parts = (self._within(self.space.queries(Q[part]), r, ids) for part in chunks(Q.shape[0], self._batch(512, 1)))
-        return join([hits for some in parts for hits in some])
+        return join([found for some in parts for found in some])
 
     def _batch(self, most: int, k: int) -> int:
-        return int(np.clip(min(_PAIRS // (8 * k), 2**20 // max(self.features, 1)), 1, most))
+        return int(np.clip(min(_PAIRS // (16 * k), 2**20 // max(self.features, 1)), 1, most))
 
     def _quickly(self, queries: Any, k: int, ids: Array, quick: bool) -> tuple[Nearest, Array]:
-        """By products in float32, unless they are known to be of no use: answers, and the queries that remain undecided."""
+        """By products in float32, if they promise to be of use: answers, and the queries that remain undecided."""
         m = queries.shape[0]
         if self._small(self.space, m, k):
             return self._by_blocks(self.space, queries, k, ids), np.empty(0, dtype=np.int64)
@@ -166,6 +166,7 @@ class Blocked:
         self.n_rows = X.shape[0]
         self.boolean = distances is None and metric.function is None and metric.name in metrics.BOOLEAN
         self.distances = distances or metrics.distances(metric, sparse=issparse(X))
+        self.shape = (64, 512) if metric.name == "nan_euclidean" else (256, 1024)
 
     def query(self, Q: Any, k: int, ids: Array) -> Neighbors:
         """The k nearest rows of each query, in the order of (distance, id)."""
@@ -187,7 +188,7 @@ class Blocked:
             message = f"Data was converted to boolean for metric {self.metric.name}"
             warnings.warn(message, DataConversionWarning, stacklevel=3)
         Q = canonical(Q) if issparse(self.X) else dense(Q)
-        _blocks(Q, self.n_rows, self._block, into, 256, 1024)
+        _blocks(Q, self.n_rows, self._block, into, *self.shape)
 
     def _block(self, queries: Any, start: int, stop: int) -> Array:
         kind = bool if self.boolean else np.float64

@@ -1,7 +1,7 @@
 """Choosing among distances: the k nearest and all within a radius, ties by (distance, global row id).
 
-A distance that is not a number comes after every other, an infinite one before it; a place that no row fills holds distance infinity and
-row -1, and comes last.
+A distance that is not a number comes after every other, an infinite one before it; a place that no row fills holds
+distance infinity and row -1, and comes last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Hits", "Nearest", "Neighbors", "Within", "ranks"]
 
 
 def ranks(query: Array) -> tuple[Array, Array, Array]:
-    """Take apart a sorted array: its distinct values, the position among them of each entry, its rank among its equals."""
+    """Take a sorted array apart: its distinct values; per entry, its place among them and its rank among its equals."""
     first = np.ones(len(query), dtype=bool)
     np.not_equal(query[1:], query[:-1], out=first[1:])
     start = np.flatnonzero(first)
@@ -87,7 +87,7 @@ class Nearest:
         self.pairs(query + first, row + start, distance.ravel()[near])
 
     def _thin(self, start: int, distance: Array) -> Array:
-        """Flat positions of the k first of each query by (distance, id): a stable sort of columns in the order of their ids."""
+        """Flat positions of the k first of each query: columns in the order of their ids, stably sorted by distance."""
         queries, rows = distance.shape
         by_id = np.argsort(self.ids[start : start + rows])
         chosen = by_id[np.argsort(distance[:, by_id], axis=1, kind="stable")[:, : self.k]]

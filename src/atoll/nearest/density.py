@@ -31,8 +31,8 @@ def densities(
 ) -> Array:
     """Logarithm of each query's sum of kernels over the rows, normalisation of the kernel included.
 
-    `KernelDensity.score_samples` is this less the logarithm of the number (or weight) of rows. Sums over several nodes add up:
-    `logaddexp` their results, then subtract the logarithm of the total.
+    `KernelDensity.score_samples` is this less the logarithm of the number (or weight) of rows. The sums of several
+    nodes add up: `logaddexp` their results, then subtract the logarithm of the total.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def densities(
     leaf_size : int, default=40
         As in scikit-learn.
     atol, rtol : float, default=0
-        Tolerances of `KernelDensity`. `atol` is per row, so the errors of all nodes stay within what the pooled estimator allows.
+        Tolerances of `KernelDensity`. `atol` is per row, so the errors of all nodes together stay within what the
+        pooled estimator allows.
     breadth_first : bool, default=True
         As in scikit-learn.
     sample_weight : ndarray of shape (n,), optional
@@ -76,13 +77,8 @@ def densities(
         algorithm = "kd_tree" if metric.name in KDTree.valid_metrics else "ball_tree"
     rows: Any = np.ascontiguousarray(X, dtype=np.float64)
     tree = _TREES[algorithm](rows, leaf_size, metric=metric.name, sample_weight=weight, **metric.params)
-    found: Array = tree.kernel_density(
-        np.ascontiguousarray(Q, dtype=np.float64),
-        h=bandwidth,
-        kernel=kernel,
-        atol=atol * total,
-        rtol=rtol,
-        breadth_first=breadth_first,
-        return_log=True,
-    )
+    queries = np.ascontiguousarray(Q, dtype=np.float64)
+    settings = {"atol": atol * total, "rtol": rtol, "breadth_first": breadth_first, "return_log": True}
+    with np.errstate(divide="ignore"):  # the logarithm of a weight of 0
+        found: Array = tree.kernel_density(queries, h=bandwidth, kernel=kernel, **settings)
     return found

@@ -1,11 +1,11 @@
 """Euclidean and cosine distances of pairs, each a function of its query and its row alone.
 
-Sums run over the features from first to last, one float64 addition after the other, for any number of pairs at once. So a pair has the same
-bits in any block, batch or search, dense or sparse (a feature in which both are zero adds nothing), and a Euclidean distance has the bits that
-scikit-learn's trees give it.
+Sums run over the features from first to last, one float64 addition after the other, for any number of pairs at once.
+So a pair has the same bits in any block, batch or search, dense or sparse (a feature in which both are zero adds
+nothing), and a Euclidean distance has the bits that scikit-learn's trees give it.
 
-Cosine distance is 1 - cos; where the angle is small (cos > 1/2) it is taken as half the squared distance of the two unit vectors, which is the
-same number without its cancellation, and 0 for a row and itself.
+Cosine distance is 1 - cos; where the angle is small (cos > 1/2) it is taken as half the squared distance of the two
+unit vectors, which is the same number without its cancellation, and 0 for a row and itself.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ def _fold(columns: Array) -> Array:
 
 
 def _sum(terms: Array, columns: Array) -> Array:
-    """Sum of each row of `terms`, strictly from first to last; overwrites both arrays, for fresh memory costs more than sums."""
+    """Sum of each row of `terms`, strictly from first to last.
+
+    Both arrays are overwritten: here and below, memory that is new to the process costs more than the arithmetic in it.
+    """
     if len(terms) < _LOOP:
         return np.add.accumulate(terms, axis=1, out=terms)[:, -1].copy()
     columns[...] = terms.T
@@ -195,7 +198,7 @@ def distinct(rows: Array, k: int, ids: Array) -> Array:
 
 
 def sparse_unit(rows: Any) -> Any:
-    """Rows of a canonical CSR array scaled to length 1; a row of length 0 stays, as scikit-learn's `normalize` leaves it."""
+    """Rows of a canonical CSR array scaled to length 1; a row of length 0 stays, as in scikit-learn's `normalize`."""
     with np.errstate(over="ignore", under="ignore"):
         length = np.sqrt(_ragged(rows.data * rows.data, rows.indptr))
         length[length == 0] = 1.0
@@ -252,6 +255,6 @@ def _ragged(terms: Array, indptr: Array) -> Array:
     """Sum of terms[indptr[i]:indptr[i + 1]] for every i, strictly from first to last."""
     lengths = np.diff(indptr)
     place = np.arange(len(terms)) - np.repeat(indptr[:-1], lengths)
-    columns = np.zeros((max(int(lengths.max(initial=0)), 1), len(lengths)))
-    columns[place, np.repeat(np.arange(len(lengths)), lengths)] = terms
-    return _fold(columns)
+    table = np.zeros((len(lengths), max(int(lengths.max(initial=0)), 1)))
+    table[np.repeat(np.arange(len(lengths)), lengths), place] = terms
+    return _sum(table, np.empty(table.shape[::-1]))

@@ -23,7 +23,10 @@ _SAFE = 2.0**50
 
 
 class Flat(Screened):
-    """A flat faiss index over rows shifted and scaled as scores are; anything but a k-nearest search goes the way of `Screened`.
+    """A flat faiss index over rows shifted and scaled as for scores.
+
+    A query whose neighbours float32 cannot tell from the rows behind them, and a search by radius, go the way of
+    `Screened`.
 
     Parameters
     ----------

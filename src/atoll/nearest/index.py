@@ -26,8 +26,8 @@ _METHODS = ("ball_tree", "brute", "faiss", "kd_tree")
 class Index(Protocol):
     """Rows that can be searched.
 
-    A distance is a function of its query and its row alone; equal distances are ordered by global id. So the answers of several indices, merged
-    by (distance, id), are bit for bit the answer of one index over all their rows.
+    A distance is a function of its query and its row alone; equal distances are ordered by global id. So the answers of
+    several indices, merged by (distance, id), are bit for bit the answer of one index over all their rows.
     """
 
     n_rows: int
@@ -47,7 +47,8 @@ class Index(Protocol):
         Returns
         -------
         Neighbors
-            `(dist, row)`, both of shape (m, k), in the order of (distance, id); infinity and -1 where there are fewer than k rows.
+            `(dist, row)`, both of shape (m, k), in the order of (distance, id); infinity and -1 where there are fewer
+            than k rows.
         """
 
     def radius(self, Q: Any, r: float, ids: Array) -> Hits:
@@ -81,7 +82,8 @@ def build(
     Parameters
     ----------
     X : ndarray or CSR matrix of shape (n, d)
-        The rows, float32 or float64; there may be none. Kept, not copied. For precomputed distances only their number counts.
+        The rows, float32 or float64; there may be none. Kept, not copied. For precomputed distances only their number
+        counts.
     method : {"brute", "kd_tree", "ball_tree", "faiss"}
         The same on all nodes: what `choose_method` says for the pooled rows, or "faiss" instead of "brute".
     metric : Metric

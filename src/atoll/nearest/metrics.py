@@ -1,9 +1,9 @@
 """Distances by name: what a metric is, which search scikit-learn would choose for it, and blocks of distances.
 
-scikit-learn answers a brute-force query through one of two doors: its own `DistanceMetric` or SciPy's `cdist`. `distances` opens the same
-door for the same name, block by block, so the numbers are scikit-learn's own; both walk over the features of one pair at a time, so an entry
-of a block depends on its query and its row only. The Euclidean family and cosine, where scikit-learn multiplies matrices and an entry
-depends on its neighbours in the block, live in `atoll.nearest.exact`.
+Where scikit-learn searches by brute force it takes distances from its own `DistanceMetric` or from SciPy's `cdist`.
+Both walk over the features of one pair at a time, so an entry of a block depends on its query and its row only, and
+`distances` asks them too. For the Euclidean family, cosine and NaN-Euclidean scikit-learn multiplies matrices, and
+the bits of an entry depend on the block around it: the former live in `atoll.nearest.exact`, the last is below.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 from sklearn.metrics import DistanceMetric, pairwise_distances
 from sklearn.metrics.pairwise import manhattan_distances
@@ -40,6 +41,9 @@ _CDIST = {
     "hamming": "hamming", "infinity": "chebyshev", "l1": "cityblock", "mahalanobis": "mahalanobis",
     "manhattan": "cityblock", "minkowski": "minkowski", "p": "minkowski",
 } | {name: name for name in BOOLEAN}  # fmt: skip
+
+
+_PLAIN = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
 
 
 class Metric(NamedTuple):
@@ -96,10 +100,10 @@ def effective(
     if metric == "minkowski":
         power = params.pop("p", p)
         power = 2 if power is None else power
-        metric = (
-            {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}.get(power, metric) if "w" not in params else metric
-        )
-        params |= {"p": power} if metric == "minkowski" else {}
+        if "w" not in params:
+            metric = _PLAIN.get(power, metric)
+        if metric == "minkowski":
+            params["p"] = power
     arrays = {name: np.asarray(value) for name, value in params.items() if isinstance(value, (np.ndarray, list, tuple))}
     settings = {name: value for name, value in params.items() if name not in arrays}
     if callable(metric):
@@ -112,8 +116,8 @@ def choose_method(
 ) -> str:
     """Which search scikit-learn's `fit` would choose on the pooled rows.
 
-    scikit-learn itself is asked, by fitting it on four rows of zeros: its rule reads the number of rows only to compare it with the
-    number of neighbours. What it refuses, it refuses here, in its own words.
+    scikit-learn itself is asked, by fitting it on four rows of zeros: its rule reads the number of rows only to
+    compare it with the number of neighbours. What it refuses, it refuses here, in its own words.
 
     Parameters
     ----------
@@ -148,12 +152,8 @@ def choose_method(
         p=metric.settings.get("p", 2),
         metric_params=None if metric.function is not None else params or None,
     )
-    rows: Any = np.zeros((shape[0], shape[0]) if metric.name == "precomputed" else shape)
-    if sparse:
-        from scipy.sparse import csr_array
-
-        rows = csr_array(rows)
-    return str(estimator.fit(rows)._fit_method)
+    rows = np.zeros((shape[0], shape[0]) if metric.name == "precomputed" else shape)
+    return str(estimator.fit(csr_array(rows) if sparse else rows)._fit_method)
 
 
 def _zero(x: Array, y: Array) -> float:
@@ -173,7 +173,8 @@ def distances(metric: Metric, *, sparse: bool = False) -> Callable[[Any, Any], A
     Returns
     -------
     callable
-        Takes float64 arrays (boolean ones for a metric in `BOOLEAN`), gives float64; entry (i, j) is a function of query i and row j alone.
+        Takes float64 arrays (boolean ones for a metric in `BOOLEAN`), gives float64; entry (i, j) is a function of
+        query i and row j alone.
 
     Raises
     ------
@@ -204,7 +205,7 @@ def _sparse(name: str) -> Callable[[Any, Any], Array]:
 
 
 def _nan_euclidean(queries: Array, rows: Array) -> Array:
-    """Euclidean distance over the features that both have, scaled up to all features (Dixon 1979); NaN where they share none."""
+    """Euclidean distance over the features that both have, scaled up to all (Dixon 1979); NaN where they share none."""
     missing, absent = np.isnan(queries), np.isnan(rows)
     left, right = np.where(missing, 0.0, queries).T.copy(), np.where(absent, 0.0, rows).T.copy()
     here, there = (~missing).T.astype(float), (~absent).T.astype(float)
@@ -213,8 +214,10 @@ def _nan_euclidean(queries: Array, rows: Array) -> Array:
     for j in range(queries.shape[1]):
         np.subtract(left[j][:, None], right[j], out=term)
         term *= term
-        term *= here[j][:, None]
-        term *= there[j]
+        if missing[:, j].any():
+            term *= here[j][:, None]
+        if absent[:, j].any():
+            term *= there[j]
         total += term
     shared = here.T @ there
     with np.errstate(invalid="ignore", divide="ignore"):

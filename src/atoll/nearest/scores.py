@@ -1,18 +1,18 @@
 """Cheap scores of rows: lower bounds that no rounding can falsify.
 
-For a query a and a row b, both shifted by a common centre and scaled by a power of two, s = |b|² - 2 a·b is the squared
-distance less |a|². (For cosine a and b are of length 1 and s is -2 a·b.) One matrix product in float32 or float64, of unit
-roundoff u, gives s for many pairs; with d features its error is, whatever the order of the sum (Higham, Accuracy and
-Stability of Numerical Algorithms, 2nd ed., section 3.1),
+For a query a and a row b, both shifted by a common centre and scaled by a power of two, s = |b|² - 2 a·b is the
+squared distance less |a|². (For cosine a and b are of length 1 and s is -2 a·b.) One matrix product in float32 or
+float64, of unit roundoff u, gives s for many pairs; with d features its error is, whatever the order of the sum
+(Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1), no more than
 
     E = A |a| |b| + B |b|² + C (1 + |a| + |b|),   A ≈ 2 (d + 8) u,   B ≈ (2 d + 10) u,   C: underflow,
 
-and since E is a sum of products too, the same matrix product subtracts it: a score is s - E or less, and s + E or more when
-twice E is added.
+and since E is a sum of products too, the same matrix product subtracts it. A score is thus no more than s, and with
+twice E added it is no less.
 
-Distances themselves are rounded too, so rows that are equally far by their distances may differ in exact arithmetic: `reach`
-says by how much. A row whose score exceeds the `reach` of the k-th is not among the k nearest; the others are candidates,
-and their distances decide. Centre and scale move the bounds, never a distance.
+Distances themselves are rounded too, so rows that are equally far by their distances may differ in exact arithmetic:
+`reach` says by how much. A row whose score exceeds the `reach` of the k-th is not among the k nearest; the others are
+candidates, and their distances decide. Centre and scale move the bounds, never a distance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scipy.sparse import csr_array, issparse
 from atoll.nearest import exact
 from atoll.trees import Array
 
-__all__ = ["Batch", "Bounds", "Dense", "Piece", "Space", "Sparse", "canonical"]
+__all__ = ["Batch", "Bounds", "Dense", "Piece", "Space", "Sparse", "canonical", "dense"]
 
 _U64 = 2.0**-53
 _TINY64 = 2.0**-1074
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """The error of a score: `cross` |a| |b| + `own` |b|² + `least` (1 + |a| + |b|), if both lengths are below `most`."""
+    """What bounds the error: `cross` |a| |b| + `own` |b|² + `least` (1 + |a| + |b|), while lengths are below `most`."""
 
     cross: float
     own: float
@@ -174,7 +174,8 @@ class Dense(_Reach):
     """
 
     def __init__(self, X: Array, angular: bool) -> None:
-        self.X, self.angular = X, angular
+        self.X: Array = np.require(X, requirements=["C", "A"])
+        self.angular = angular
         self.n_rows, self.features = X.shape
         self.rows: Array | None = None
         self.centre: Array = np.zeros(self.features)
@@ -305,8 +306,11 @@ class Sparse(_Reach):
 
 
 def canonical(X: Any) -> Any:
-    """A CSR array with sorted indices and no duplicates; shares memory where it can."""
+    """A CSR array with short indices, sorted, and no duplicates; shares memory where it can."""
     rows = csr_array(X)
+    kind = np.int32 if max(rows.nnz, rows.shape[1]) < 2**31 else np.int64
+    if rows.indices.dtype != kind:
+        rows = csr_array((rows.data, rows.indices.astype(kind), rows.indptr.astype(kind)), shape=rows.shape)
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()
@@ -320,7 +324,7 @@ def dense(X: Any) -> Array:
 
 
 def _roughly_unit(rows: Array) -> Array:
-    """`unit`, with lengths summed in any order; exactly `unit` where that might decide between scaling and leaving."""
+    """`unit` with lengths summed in any order; `unit` itself where that might decide whether a row is scaled."""
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     if not ((length == 0) | ((length > 1e-13) & (length < 1e150))).all():
         return exact.unit(rows)

@@ -1,11 +1,11 @@
 """Finding candidates by score: never missing a row that belongs to the answer, ties included.
 
-Scores are lower bounds. Per query the k smallest upper bounds seen so far bound the k-th; a row whose score lies beyond its
-reach is out. Rows are first looked at sixteen at a time, by the smallest score of the sixteen, so almost all are passed over
-at the cost of one comparison in sixteen.
+Scores are lower bounds. Per query the k smallest upper bounds seen so far bound the k-th; a row whose score lies
+beyond its reach is out. Rows are first looked at sixteen at a time, by the smallest score of the sixteen, so almost
+all are passed over at the cost of one comparison in sixteen.
 
-A query whose candidates are too many is heavy and left to a slower way: the bounds of float32 are too wide for its data, or
-very many rows are tied.
+A query whose candidates are too many is heavy and left to a slower way: the bounds of float32 are too wide for its
+data, or very many rows are tied.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Search in scikit-learn's k-d and ball trees.
 
-A tree passes over a node when its lower bound of the distances inside exceeds what it looks for, and lower bounds are rounded like everything else. So a
-tree may lose a row that is exactly as far as the last of its answer. Whatever stands within a rounding error of a boundary is therefore looked
-for again, by a radius a little larger than the boundary, and decided by its distance.
+A tree passes over a node when its lower bound of the distances inside exceeds what it looks for, and lower bounds are
+rounded like everything else. So a tree may lose a row that is exactly as far as the last of its answer. Whatever
+stands within a rounding error of a boundary is therefore looked for again, by a radius a little larger than the
+boundary, and decided by its distance.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["Spatial"]
 
 _PAIRS = 2**19
 _RELATIVE = 1e-9
-_ABSOLUTE_SPHERE = 1e-7
+_SPHERE = 1e-7
 
 
 class Spatial:
@@ -50,21 +51,28 @@ class Spatial:
                 explain(f"a {method} does not take sparse rows", hint="densify them, or algorithm='brute'")
             )
         self.n_rows, self.method = X.shape[0], method
-        self.tree, self.slack = None, 0.0
+        self.tree: Any = None
+        self.slack = 0.0
         # these two undo their surrogate distance in another way in `query` than in `query_radius`
         self.redone = metric.name in ("haversine", "minkowski", "p")
         self.farthest = np.pi if metric.name == "haversine" else np.inf
         if self.n_rows:
             made: Any = metric.name if metric.function is None else metric.function
             self.tree = (KDTree if method == "kd_tree" else BallTree)(X, leaf_size, metric=made, **metric.params)
-            self.slack = self._slack(metric)
+            self.slack = self._slack(metric, X.shape[1])
 
-    def _slack(self, metric: Metric) -> float:
-        """How wrong a bound may be, whatever the distance: by rounding at the scale of the largest node, and by underflow."""
-        largest = float(self.tree.get_arrays()[2]["radius"].max())  # type: ignore[union-attr]
-        power = float(metric.settings.get("p", 2))
-        sphere = _ABSOLUTE_SPHERE if metric.name == "haversine" else 0.0
-        return float(2 * _RELATIVE * largest + sphere + 1e-300 ** (1 / max(power, 1.0)))
+    def _slack(self, metric: Metric, features: int) -> float:
+        """How wrong a lower bound may be, whatever the distance.
+
+        A ball tree subtracts radii, so its bounds are rounded at their scale; on the sphere they lose half their digits
+        where rows are opposite; and powers of small distances vanish.
+        """
+        slack = float(1e-300 ** (1 / max(float(metric.settings.get("p", 2)), 1.0)))
+        if self.method == "ball_tree":
+            tame = metric.function is None and metric.name != "mahalanobis"
+            unit = (features + 16) * 2.0**-48 if tame else _RELATIVE
+            slack += 2 * unit * float(self.tree.get_arrays()[2]["radius"].max())
+        return slack + (_SPHERE if metric.name == "haversine" else 0.0)
 
     def query(self, Q: Any, k: int, ids: Array) -> Neighbors:
         """The k nearest rows of each query, in the order of (distance, id)."""
@@ -79,7 +87,7 @@ class Spatial:
         """Fill in the answer to some queries."""
         k = dist.shape[1]
         count, kept = min(k + 1, self.n_rows), min(k, self.n_rows)
-        far, at = self.tree.query(Q, count)  # type: ignore[union-attr]
+        far, at = self.tree.query(Q, count)
         limit = self._wider(far[:, kept - 1])
         doubtful = ~np.isfinite(far[:, -1])
         if count > kept:
@@ -120,7 +128,7 @@ class Spatial:
             yield 0, len(Q), empty, empty, np.empty(0)
             return
         for part in self._batches(Q, radii):
-            rows, dist = self.tree.query_radius(Q[part], radii[part], return_distance=True)  # type: ignore[union-attr]
+            rows, dist = self.tree.query_radius(Q[part], radii[part], return_distance=True)
             counts = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
             query = np.repeat(np.arange(part.start, part.stop), counts)
             yield part.start, part.stop, query, np.concatenate(list(rows)), np.concatenate(list(dist))
@@ -129,7 +137,7 @@ class Spatial:
         """Consecutive queries whose hits are not too many together."""
         if len(Q) * self.n_rows <= _PAIRS:
             return [slice(0, len(Q))]
-        counts = self.tree.query_radius(Q, radii, count_only=True)  # type: ignore[union-attr]
+        counts = self.tree.query_radius(Q, radii, count_only=True)
         group = np.cumsum(counts) // _PAIRS
         edges = np.flatnonzero(np.diff(group)) + 1
         bounds = [0, *edges.tolist(), len(Q)]

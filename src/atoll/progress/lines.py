@@ -65,8 +65,9 @@ class Lines:
         """Print the line of a round."""
         self._waiting.asked = str
         nodes = f"{row.answered}/{row.asked} nodes"
-        moved = f"{human_bytes(row.bytes_up)} up, {human_bytes(row.bytes_down)} down"
-        self._console.print(f"[dim]{row.number:>5}[/]  {row.op:<26} {nodes:>14}  {moved:<28} {row.seconds:7.3f} s")
+        up, down = f"{human_bytes(row.bytes_up)} up", f"{human_bytes(row.bytes_down)} down"
+        line = f"{row.number:>4} {row.op:<20} {nodes:>11} {up:>11} {down:>13} {row.seconds:7.3f} s"
+        self._console.print(line, markup=False, highlight=False)
         for node, why in row.refused.items():
             self._console.print(f"       [yellow]{escape(node)}[/]: {escape(why.splitlines()[0])}", highlight=False)
 

@@ -268,6 +268,7 @@ class AskingKernelDensity(KernelDensity):
         return search.rounds.round("neighbors.density", payload, combine=LogSum(), settings=settings)["density"]
 
 
+AskingKernelDensity.__name__ = KernelDensity.__name__
 _BATCH = 4096
 
 

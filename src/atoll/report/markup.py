@@ -132,6 +132,8 @@ small{display:block;font-size:.8125rem;font-weight:400;color:var(--quiet)}
 .numbers td,.numbers th:not(:first-child){text-align:right}
 .numbers tbody th{min-width:6rem}
 .words th{white-space:nowrap}
+.words caption{caption-side:top;color:var(--ink);font-weight:600}
+.wrap{white-space:pre-wrap;overflow-wrap:anywhere}
 .side{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr));gap:0 2.5rem;align-items:start}
 .side td{overflow-wrap:anywhere}
 details{margin:.5rem 0}

@@ -239,9 +239,10 @@ def _pairs(report: Report) -> str:
 
 
 def _again(report: Report) -> str:
-    blocks = [("On the command line", report.command), ("In Python", report.script)]
+    blocks = [("On the command line", "wrap", report.command), ("In Python", "code", report.script)]
     return "".join(
-        f'<h3>{title}</h3><pre tabindex="0" role="region" aria-label="{title}"><code>{text(code)}</code></pre>'
-        for title, code in blocks
+        f'<h3>{title}</h3><pre class="{kind}" tabindex="0" role="region" aria-label="{title}">'
+        f"<code>{text(code)}</code></pre>"
+        for title, kind, code in blocks
         if code
     )

@@ -1,0 +1,21 @@
+"""scikit-learn's own contract suite, over every wrapper and every estimator; no check is expected to fail."""
+
+from __future__ import annotations
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from atoll import Distributed, Federated
+from atoll.recipes import supported
+from estimators.doubles import FederatedOverSites
+
+FAMILY = [kind() for kind in supported()]
+
+
+@parametrize_with_checks(
+    [Distributed(estimator) for estimator in FAMILY]
+    + [Distributed(estimator, n_nodes=2) for estimator in FAMILY]
+    + [Federated(estimator) for estimator in FAMILY]
+    + [FederatedOverSites(estimator) for estimator in FAMILY]
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)

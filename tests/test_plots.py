@@ -1,0 +1,106 @@
+"""`PartitionDisplay`: its bars are the counts, and it behaves like scikit-learn's displays."""
+
+from __future__ import annotations
+
+import builtins
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+plt = pytest.importorskip("matplotlib.pyplot")
+
+from atoll import Federation  # noqa: E402
+from atoll.errors import InvalidData, MissingExtra, NotAvailable  # noqa: E402
+from atoll.partition import PartitionReport, report, split  # noqa: E402
+from atoll.plots import PartitionDisplay  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_stays() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def heights(display: PartitionDisplay) -> np.ndarray:
+    """Bars as drawn, of shape (n_nodes, n_classes)."""
+    return np.array([[bar.get_height() for bar in bars] for bars in display.ax_.containers]).T
+
+
+def floors(display: PartitionDisplay) -> np.ndarray:
+    return np.array([[bar.get_y() for bar in bars] for bars in display.ax_.containers]).T
+
+
+COUNTS = [[3, 0, 2], [1, 4, 0]]
+
+
+def test_bars_are_the_counts_on_top_of_each_other() -> None:
+    display = PartitionDisplay.from_report(PartitionReport.from_counts(["oslo", "rome"], ["a", "b", "c"], COUNTS))
+    assert heights(display).tolist() == COUNTS
+    assert floors(display).tolist() == [[0, 3, 3], [0, 1, 5]]
+    assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["oslo", "rome"]
+    assert [t.get_text() for t in display.ax_.get_legend().get_texts()] == ["a", "b", "c"]
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("node", "rows")
+    display.figure_.canvas.draw()
+
+
+def test_from_labels_and_from_federation_show_the_same() -> None:
+    y = np.repeat([0, 1, 2], [20, 10, 30])
+    parts = split(y, 3, "dirichlet", random_state=5)
+    by_labels = PartitionDisplay.from_labels(y, parts, names=["n0", "n1", "n2"])
+    sites = Federation.from_shards([(np.zeros((len(p), 2)), y[p]) for p in parts], names=["n0", "n1", "n2"])
+    by_nodes = PartitionDisplay.from_federation(sites)
+    assert heights(by_labels).tolist() == heights(by_nodes).tolist() == report(y, parts).counts.tolist()
+    assert by_nodes.report.names == ("n0", "n1", "n2")
+
+
+def test_it_draws_where_it_is_told_to() -> None:
+    figure, axes = plt.subplots(1, 2)
+    display = PartitionDisplay.from_labels([0, 1], [[0], [1]], ax=axes[1], width=0.5, edgecolor="black")
+    assert display.ax_ is axes[1]
+    assert display.figure_ is figure
+    assert axes[0].containers == []
+    assert display.ax_.containers[0][0].get_width() == 0.5
+    other = display.plot()
+    assert other is display
+    assert display.ax_ is not axes[1]
+    with pytest.raises(InvalidData, match="ax must be matplotlib Axes"):
+        display.plot(ax=figure)
+
+
+@pytest.mark.parametrize(("n_nodes", "n_classes"), [(1, 1), (24, 24), (100, 30), (1000, 2)])
+def test_many_nodes_and_classes_stay_readable(n_nodes: int, n_classes: int) -> None:
+    names = [f"hospital {i}" for i in range(n_nodes)]
+    counts = np.arange(n_nodes * n_classes).reshape(n_nodes, n_classes)
+    display = PartitionDisplay.from_report(PartitionReport.from_counts(names, range(n_classes), counts))
+    assert heights(display).tolist() == counts.tolist()
+    assert 1 <= len(display.ax_.get_xticks()) <= 24
+    assert (display.ax_.get_legend() is not None) == (1 < n_classes <= 24)
+    looks = {(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in display.ax_.containers}
+    assert len(looks) == n_classes
+
+
+def test_rows_without_labels_cannot_be_counted() -> None:
+    with pytest.raises(NotAvailable, match="no labels"):
+        PartitionDisplay.from_federation(Federation.from_shards([np.zeros((2, 1))]))
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(MissingExtra, match=r"atoll\[plots\]"):
+        PartitionDisplay.from_labels([0, 1], [[0], [1]])
+
+
+def test_matplotlib_is_imported_when_something_is_drawn() -> None:
+    script = "import sys, atoll.plots; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
