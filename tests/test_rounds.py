@@ -184,6 +184,7 @@ class TestFederation:
 
     def test_shards_are_given_back_when_it_is_collected(self):
         engine = live("inprocess")
+        gc.collect()
         before = len(engine._attached)
         fed = federation()
         fed.live()

@@ -74,7 +74,7 @@ def test_neighbors(tmp_path):
 def test_the_other_modules(tmp_path):
     told = suite(tmp_path, OTHERS)
     assert told.expected == set()
-    assert told.passed > 100
+    assert told.passed > 80
     assert told.fits > 500
     assert told.calls > 900
     assert told.classes >= {"KernelDensity", "NearestCentroid", "NearestNeighbors"}
@@ -90,7 +90,7 @@ def test_the_other_modules(tmp_path):
 def test_over_other_nodes_and_in_single_precision_too(tmp_path, settings):
     told = suite(tmp_path, NEIGHBORS + OTHERS, ATOLL_SETTINGS=json.dumps(settings), SKLEARN_RUN_FLOAT32_TESTS="1")
     assert told.expected == set(EXPECTED)
-    assert told.passed > 1000
+    assert told.passed > 800
 
 
 def test_the_expected_failures_are_published():

@@ -273,7 +273,7 @@ class Sparse(_Reach):
         return Batch(queries, queries.T.tocsr(), norm, self.bounds(np.float64))
 
     def sweep(self, batch: Batch) -> Iterator[Piece]:
-        """Score all rows, piece by piece in a fixed order; the longest row of a piece bounds the errors of all of it."""
+        """Score all rows, piece by piece in a fixed order; the longest row of a piece bounds all of its errors."""
         size = _piece(len(batch.norm), 1)
         scores = np.empty((size, len(batch.norm)))
         for start, stop in _pieces(self.n_rows, size):
