@@ -33,7 +33,7 @@ def test_a_round_is_a_line_and_names_who_was_left_out(screen):
         "nodes",
         "34.0",
         "kB",
-        "up,",
+        "up",
         "1.20",
         "kB",
         "down",

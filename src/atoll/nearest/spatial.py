@@ -26,6 +26,7 @@ from atoll.trees import Array
 __all__ = ["Spatial"]
 
 _PAIRS = 2**19
+_EXTRA = 8
 _RELATIVE = 1e-9
 _SPHERE = 1e-7
 
@@ -79,22 +80,22 @@ class Spatial:
         near = Nearest(Q.shape[0], k, ids)
         if not self.n_rows:
             return near.result()
-        for part in chunks(Q.shape[0], max(1, _PAIRS // (k + 1))):
+        for part in chunks(Q.shape[0], max(1, _PAIRS // (k + _EXTRA))):
             self._nearest(self._dense(Q[part]), near.dist[part], near.row[part], ids)
         return near.result()
 
     def _nearest(self, Q: Array, dist: Array, row: Array, ids: Array) -> None:
         """Fill in the answer to some queries."""
         k = dist.shape[1]
-        count, kept = min(k + 1, self.n_rows), min(k, self.n_rows)
+        count, kept = min(k + _EXTRA, self.n_rows), min(k, self.n_rows)
         far, at = self.tree.query(Q, count)
         limit = self._wider(far[:, kept - 1])
         doubtful = ~np.isfinite(far[:, -1])
-        if count > kept:
-            doubtful |= ~(far[:, kept] > limit)
+        if count < self.n_rows:
+            doubtful |= ~(far[:, -1] > limit)
         if self.redone:
             doubtful[:] = True
-        order = np.lexsort((ids[at[:, :kept]], far[:, :kept]), axis=-1)
+        order = np.lexsort((ids[at], far), axis=-1)[:, :kept]
         dist[:, :kept] = np.take_along_axis(far, order, axis=1)
         row[:, :kept] = np.take_along_axis(at, order, axis=1)
         again = np.flatnonzero(doubtful)
