@@ -247,7 +247,7 @@ class TestRule:
 
 class TestOneThread:
     def threads(self):
-        return {i["num_threads"] for i in threadpool_info()}
+        return {i["num_threads"] for i in threadpool_info() if "faiss" not in i["filepath"]}  # faiss counts for itself
 
     def test_it_nests_and_gives_back(self):
         before = self.threads()
@@ -271,7 +271,8 @@ class TestOneThread:
         with one_thread():
             thread.start()
             assert inside.wait(10)
-        blas = {i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"}
+        mine = [i for i in threadpool_info() if "faiss" not in i["filepath"]]
+        blas = {i["num_threads"] for i in mine if i["user_api"] == "blas"}
         assert blas == {1}, "the other thread still counts on it"
         leave.set()
         thread.join()

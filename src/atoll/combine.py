@@ -202,13 +202,9 @@ def Triangle() -> Combine:
     return Combine(Spec("Triangle"), _triangle, _same, "merge")
 
 
-_NOBODY = np.iinfo(np.int64).max
-
-
 def _nearest(k: int, a: Tree, b: Tree) -> Tree:
     both: Tree = {name: np.concatenate([array, b[name]], axis=1) for name, array in a.items()}
-    ids = np.where(both["id"] < 0, _NOBODY, both["id"])
-    order = np.lexsort((ids, both["distance"]), axis=1)[:, :k]
+    order = np.lexsort((both["id"], both["distance"], both["id"] < 0), axis=1)[:, :k]
     return {name: _take(array, order) for name, array in both.items()}
 
 
@@ -222,7 +218,8 @@ def TopK(k: int) -> Combine:
     """For each query the k nearest candidates, ordered by (distance, global row id).
 
     Trees have `distance` and `id` of shape (m, k), sorted along the last axis and padded with infinity and -1, and any
-    further arrays of shape (m, k, ...) that travel with the candidates.
+    further arrays of shape (m, k, ...) that travel with the candidates. An undefined distance (NaN) comes after all
+    others, padding after everything.
     """
     return Combine(Spec("TopK", {"k": int(k)}), partial(_nearest, int(k)), _same, "merge")
 

@@ -112,10 +112,10 @@ class TestRows:
     def test_stay_in_a_federation(self):
         model = Federated(NearestNeighbors()).fit(Federation.simulate(X))
         for ask in (model.kneighbors, model.radius_neighbors, model.kneighbors_graph, model.radius_neighbors_graph):
-            with pytest.raises(NotAvailable, match="X=None asks about the training rows.*\n.*give queries"):
+            with pytest.raises(NotAvailable, match=r"X=None asks about the training rows.*\n.*give queries"):
                 ask()
         density = Federated(KernelDensity()).fit(Federation.simulate(X))
-        with pytest.raises(NotAvailable, match="tree_ has one entry per training row.*\n.*use Distributed"):
+        with pytest.raises(NotAvailable, match=r"tree_ has one entry per training row.*\n.*use Distributed"):
             _ = density.tree_
         with pytest.raises(NotAvailable, match=r"sample\(\) draws from the training rows"):
             density.sample()
@@ -186,11 +186,11 @@ class TestRefusal:
 
     @pytest.mark.parametrize("n_nodes", [0, -1, 2.5, "4", None, True])
     def test_of_a_number_of_nodes(self, n_nodes):
-        with pytest.raises(InvalidData, match="bad n_nodes\n.*\n.*a positive whole number"):
+        with pytest.raises(InvalidData, match=r"bad n_nodes\n.*\n.*a positive whole number"):
             Distributed(KNeighborsClassifier(), n_nodes=n_nodes).fit(X, y)
 
     def test_of_more_nodes_than_rows(self):
-        with pytest.raises(InvalidData, match="n_samples=150 is not enough for 151 nodes.*\n.*\n.*lower n_nodes"):
+        with pytest.raises(InvalidData, match=r"n_samples=150 is not enough for 151 nodes.*\n.*\n.*lower n_nodes"):
             Distributed(KNeighborsClassifier(), n_nodes=151).fit(X, y)
 
     def test_of_a_parameter_of_the_wrapped_estimator(self):
@@ -220,6 +220,10 @@ class TestRefusal:
     def test_of_arguments_that_do_not_fit_together(self, arguments, told):
         with pytest.raises(InvalidData, match=told):
             Federated(KNeighborsClassifier()).fit(**arguments)
+
+    def test_of_a_federation_to_split(self):
+        with pytest.raises(InvalidData, match=r"rows that are yours\n.*\n.*Federated\(…\).fit"):
+            Distributed(KNeighborsClassifier()).fit(Watched.simulate(X, y))
 
 
 def test_arrays_without_nodes_are_one_node():

@@ -1,4 +1,4 @@
-"""What scikit-learn builds out of estimators: clones, pickles, pipelines, searches, cross-validation, representations."""
+"""What scikit-learn builds out of estimators: clones, pickles, pipelines, searches, folds, representations."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class TestRouting:
             asked = Distributed(KernelDensity().set_fit_request(sample_weight=True)).fit(X, sample_weight=weight)
             np.testing.assert_allclose(asked.score_samples(X[:5]), expected, rtol=1e-10)
             with pytest.raises(
-                UnsetMetadataPassedError, match="KernelDensity.fit, which is used within Distributed.fit"
+                UnsetMetadataPassedError, match=r"KernelDensity.fit, which is used within Distributed.fit"
             ):
                 Distributed(KernelDensity()).fit(X, sample_weight=weight)
             with pytest.raises(TypeError, match="sample_weight"):
@@ -223,16 +223,15 @@ class TestRepresentation:
         assert repr(model) == "Distributed(estimator=KNeighborsClassifier(n_neighbors=3), n_nodes=2)"
         assert repr(Federated(NearestCentroid())) == "Federated(estimator=NearestCentroid())"
 
-    def test_html_shows_what_each_node_did(self):
+    def test_html_shows_what_the_nodes_did(self):
         model = Distributed(KNeighborsClassifier(n_neighbors=3), n_nodes=2)
         before = model._repr_html_()
         assert "KNeighborsClassifier" in before
-        assert "node-0" not in before
+        assert "what left the nodes" not in before
         after = model.fit(X, y)._repr_html_()
-        assert "node-0" in after
-        assert "node-1" in after
-        assert "describe.schema" in after
-        assert model._repr_mimebundle_()["text/html"].count("node-1") == after.count("node-1")
+        for shown in ("over 2 nodes", "what left the nodes", "describe.schema"):
+            assert shown in after
+        assert "what left the nodes" in model._repr_mimebundle_()["text/html"]
 
     def test_html_trusts_nobody(self):
         frame = pytest.importorskip("pandas").DataFrame(X, columns=["a<b", "<i>b</i>", "c", "d"])
@@ -240,7 +239,7 @@ class TestRepresentation:
         shards = [(frame[::2], labels[::2]), (frame[1::2], labels[1::2])]
         model = Federated(KNeighborsClassifier()).fit(Federation.from_shards(shards, names=["<img src=x>", "b&b"]))
         shown = model._repr_html_()
-        assert "&lt;img src=x&gt;" in shown
+        assert "&lt;i&gt;b&lt;/i&gt;" in shown
         for raw in ("<script>alert", "<img", "<i>b"):
             assert raw not in shown
 

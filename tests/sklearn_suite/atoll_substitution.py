@@ -1,7 +1,7 @@
 """A pytest plugin: `sklearn.neighbors` exports classes that fit over Atoll's nodes, before a test module is imported.
 
-Each substitute subclasses the class it stands for, so constructor, parameters and `isinstance` are scikit-learn's.
-`fit` hands the rows to `Distributed`, and every public method is handed on to it. scikit-learn's tests are not changed.
+Each substitute subclasses the class it stands for, so constructor, parameters and `isinstance` are scikit-learn's;
+`fit` hands the rows to `Distributed`, and so does every public method. scikit-learn's tests are not changed.
 
     PYTHONPATH=tests/sklearn_suite python -m pytest -p atoll_substitution -c tests/sklearn_suite/suite.ini \
         --pyargs sklearn.neighbors.tests.test_neighbors

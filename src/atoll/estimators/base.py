@@ -134,7 +134,7 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         return get_tags(self.estimator)
 
     def _html_repr(self) -> str:
-        """scikit-learn's diagram, and below it what every node did."""
+        """scikit-learn's diagram, and below it the record."""
         run = self.__dict__.get("run_")
         diagram: str = estimator_html_repr(self)
         return diagram if run is None else diagram + run._repr_html_()

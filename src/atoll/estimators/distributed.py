@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import clone
 
+from atoll.errors import InvalidData, explain
 from atoll.estimators.base import OverNodes
 from atoll.estimators.checks import checked, checked_weight
 from atoll.federation import Federation
@@ -125,6 +126,9 @@ class Distributed(OverNodes):
             If the rows cannot be used, or there are more nodes than rows.
         """
         recipe = self._recipe()
+        if isinstance(X, Federation):
+            hint = "give the federation to Federated(…).fit"
+            raise InvalidData(explain("Distributed splits rows that are yours", got="a federation", hint=hint))
         X, y = checked(self, X, y)
         weight = checked_weight(self.estimator, X, self._routed("fit", fit_params))
         federation = Federation.simulate(

@@ -26,7 +26,7 @@ from atoll.trees import Array
 __all__ = ["Spatial"]
 
 _PAIRS = 2**19
-_EXTRA = 8
+_EXTRA = 4
 _RELATIVE = 1e-9
 _SPHERE = 1e-7
 

@@ -95,8 +95,8 @@ def nearest_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     settings = ctx.settings
     distance, row = _index(shard, payload, settings).query(_queries(payload), settings["k"], shard.ids)
     found = row >= 0
-    if not shard.n_rows:
-        tree: Tree = {"distance": distance, "id": np.full(row.shape, -1, dtype=np.int64)}
+    if not shard.n_rows:  # a distance may be undefined (NaN): it is ordered last, and does no harm
+        tree: Tree = {"distance": np.full(row.shape, np.nan), "id": np.full(row.shape, -1, dtype=np.int64)}
     else:
         tree = {"distance": distance, "id": np.where(found, shard.ids[row], -1)}
     labels = _labels(shard, settings["labels"])

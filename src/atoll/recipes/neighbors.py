@@ -52,6 +52,9 @@ __all__ = [
 ]
 
 
+_BATCH = 4096
+
+
 class _AnsweredKNeighborsClassifier(Answered, KNeighborsClassifier):
     pass
 
@@ -251,9 +254,8 @@ class AskingKernelDensity(KernelDensity):
             )
         whole = self._search.own()
         ordinary = KernelDensity(**self.get_params(deep=False))
-        drawn: Array = ordinary.fit(whole.X, sample_weight=whole.columns.get("sample_weight")).sample(
-            n_samples, random_state
-        )
+        ordinary.fit(whole.X, sample_weight=whole.columns.get("sample_weight"))
+        drawn: Array = ordinary.sample(n_samples, random_state)
         return drawn
 
     def _density(self, X: Array) -> Array:
@@ -269,7 +271,6 @@ class AskingKernelDensity(KernelDensity):
 
 
 AskingKernelDensity.__name__ = KernelDensity.__name__
-_BATCH = 4096
 
 
 @recipe(KernelDensity, asks=True, per_row=("tree_",))
