@@ -35,7 +35,7 @@ autosummary_context = {"exported": [f"~{home(name)}.{name}" for name in atoll.__
 numpydoc_show_class_members = False
 
 # Names of other projects stay plain text, since looking them up would need the network; type parameters have no page.
-nitpick_ignore_regex = [(r"py:.*", r"(?!atoll\b).*"), (r"py:.*", r"atoll\..*\.[A-Z]")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!atoll\b).*"), (r"py:.*", r"atoll\..*\.[A-Z]"), (r"py:.*", r"atoll\..*\._\w+")]
 
 
 def leave_out(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.neighbors import KernelDensity
 
-from atoll.nearest import Metric, densities
+from atoll.nearest import Kernels, Metric
 from nearest import oracle
+
+TREE = ("metric", "algorithm", "leaf_size", "sample_weight")
+
+
+def densities(X: np.ndarray, Q: np.ndarray, **settings: Any) -> np.ndarray:
+    tree = {name: settings.pop(name) for name in TREE if name in settings}
+    return Kernels(X, **tree).log_sum(Q, **settings)
+
 
 KERNELS = ("gaussian", "tophat", "epanechnikov", "exponential", "linear", "cosine")
 

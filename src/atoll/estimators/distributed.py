@@ -58,7 +58,7 @@ class Distributed(OverNodes):
         For classifiers.
     n_features_in_ : int
         Columns seen by `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where X had names that are all strings.
 
     Examples

@@ -41,7 +41,7 @@ class Federated(OverNodes):
         For classifiers: the union over the nodes.
     n_features_in_ : int
         Columns that the nodes agreed on.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where the nodes' data had names.
 
     Examples

@@ -1,11 +1,11 @@
 """Cheap scores of rows: lower bounds that no rounding can falsify.
 
-For a query a and a row b, both shifted by a common centre and scaled by a power of two, s = |b|² - 2 a·b is the
-squared distance less |a|². (For cosine a and b are of length 1 and s is -2 a·b.) One matrix product in float32 or
+For a query a and a row b, both shifted by a common centre and scaled by a power of two, s = ‖b‖² - 2 a·b is the
+squared distance less ‖a‖². (For cosine a and b are of length 1 and s is -2 a·b.) One matrix product in float32 or
 float64, of unit roundoff u, gives s for many pairs; with d features its error is, whatever the order of the sum
 (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1), no more than
 
-    E = A |a| |b| + B |b|² + C (1 + |a| + |b|),   A ≈ 2 (d + 8) u,   B ≈ (2 d + 10) u,   C: underflow,
+    E = A ‖a‖ ‖b‖ + B ‖b‖² + C (1 + ‖a‖ + ‖b‖),   A ≈ 2 (d + 8) u,   B ≈ (2 d + 10) u,   C: underflow,
 
 and since E is a sum of products too, the same matrix product subtracts it. A score is thus no more than s, and with
 twice E added it is no less.
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     right : ndarray or csr_array
         The right factor of the product.
     norm : ndarray of shape (m,)
-        |a| of each query.
+        ‖a‖ of each query.
     bounds : Bounds
         Of the errors of this product.
     """
@@ -59,7 +59,7 @@ class Batch(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What bounds the error: `cross` |a| |b| + `own` |b|² + `least` (1 + |a| + |b|), while lengths are below `most`."""
+    """What bounds the error: `cross` ‖a‖ ‖b‖ + `own` ‖b‖² + `least` (1 + ‖a‖ + ‖b‖), while lengths are below `most`."""
 
     cross: float
     own: float
@@ -87,7 +87,7 @@ class Piece(NamedTuple):
     scores : ndarray of shape (s, m)
         Lower bounds less `Bounds.spare`; infinite beyond the last row.
     length : ndarray of shape (stop - start,)
-        Upper bounds of |b|.
+        Upper bounds of ‖b‖.
     """
 
     start: int
@@ -195,7 +195,7 @@ class Dense(_Reach):
         return exact.unit(rows) if self.angular else rows
 
     def batch(self, queries: Array, dtype: Any) -> Batch:
-        """Shift, scale and turn the queries; two more features meet |b|² and the error."""
+        """Shift, scale and turn the queries; two more features meet ‖b‖² and the error."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             shifted = (queries - self.centre) * self.scale
             norm = np.sqrt(np.einsum("ij,ij->i", shifted, shifted))
@@ -217,7 +217,7 @@ class Dense(_Reach):
             yield Piece(start, stop, scores, length)
 
     def _load(self, start: int, stop: int, shifted: Array, left: Array, bounds: Bounds) -> Array:
-        """Write [-2 b, |b|², -error] for some rows and return upper bounds of their lengths."""
+        """Write [-2 b, ‖b‖², -error] for some rows and return upper bounds of their lengths."""
         if self.angular:
             shifted[...] = _roughly_unit(np.asarray(self._read(start, stop), dtype=np.float64))
         else:

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.messages import Reply, digest
-from atoll.nearest import Index, Metric, build, densities
+from atoll.nearest import Index, Kernels, Metric, build
 from atoll.operations.base import operation
 from atoll.shards import Shard, is_sparse
 from atoll.specs import programs
@@ -66,8 +66,22 @@ def _metric(payload: Tree, settings: dict[str, Any]) -> Metric:
 def _index(shard: Shard, payload: Tree, settings: dict[str, Any]) -> Index:
     """The node's search structure, built once and kept with the rows."""
     metric, method, leaf_size = _metric(payload, settings), settings["method"], settings["leaf_size"]
-    key = ("nearest", method, leaf_size, metric.name, digest([metric.settings, metric.arrays]), settings["function"])
+    key = ("nearest", method, leaf_size, *_key(metric, settings))
     return shard.memo(key, lambda: build(shard.X, method=method, metric=metric, leaf_size=leaf_size))
+
+
+def _kernels(shard: Shard, payload: Tree, settings: dict[str, Any]) -> Kernels:
+    """The node's tree of kernels, built once and kept with the rows."""
+    metric, algorithm, leaf_size = _metric(payload, settings), settings["algorithm"], settings["leaf_size"]
+    weight = shard.columns.get("sample_weight")
+    key = ("kernels", algorithm, leaf_size, *_key(metric, settings))
+    return shard.memo(
+        key, lambda: Kernels(shard.X, metric=metric, algorithm=algorithm, leaf_size=leaf_size, sample_weight=weight)
+    )
+
+
+def _key(metric: Metric, settings: dict[str, Any]) -> tuple[str, str, str | None]:
+    return metric.name, digest([metric.settings, metric.arrays]), settings["function"]
 
 
 def _labels(shard: Shard, which: str) -> Array | None:
@@ -134,10 +148,6 @@ def sum_kernels(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
 
     Settings: `bandwidth`, `kernel`, `algorithm`, `leaf_size`, `atol`, `rtol`, `breadth_first`, and those of the metric.
     """
-    s = ctx.settings
-    density = densities(
-        shard.X, _queries(payload), bandwidth=s["bandwidth"], kernel=s["kernel"], metric=_metric(payload, s),
-        algorithm=s["algorithm"], leaf_size=s["leaf_size"], atol=s["atol"], rtol=s["rtol"],
-        breadth_first=s["breadth_first"], sample_weight=shard.columns.get("sample_weight"),
-    )  # fmt: skip
-    return Reply({"density": density})
+    settings = ctx.settings
+    what = {name: settings[name] for name in ("bandwidth", "kernel", "atol", "rtol", "breadth_first")}
+    return Reply({"density": _kernels(shard, payload, settings).log_sum(_queries(payload), **what)})

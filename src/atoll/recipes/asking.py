@@ -21,12 +21,23 @@ from atoll.errors import NotAvailable, explain
 from atoll.nearest import Metric
 from atoll.operations.neighbors import metric_payload, query_payload
 from atoll.rounds import Rounds
-from atoll.shards import Shard
+from atoll.shards import Shard, is_sparse
 from atoll.trees import Array
 
-__all__ = ["Answered", "Asking", "AskingByCount", "AskingByRadius", "Classifying", "Found", "Predicting", "Search"]
+__all__ = [
+    "Answered",
+    "Asking",
+    "AskingByCount",
+    "AskingByRadius",
+    "Classifying",
+    "Found",
+    "Predicting",
+    "Search",
+    "batches",
+]
 
 _BATCH = 4096
+_NUMBERS = 1 << 20
 _HITS = 1 << 22
 
 
@@ -175,7 +186,7 @@ class AskingByCount(Asking):
         k = self.n_neighbors if n_neighbors is None else _checked(n_neighbors)
         Q, own = self._queries(X)
         self._enough(k, Q.shape[0], own is not None)
-        for s in _slices(Q.shape[0], _BATCH):
+        for s in batches(Q, k):
             yield self._nearest(Q[s], k, None if own is None else own[s])
 
     def _enough(self, k: int, m: int, is_train: bool) -> None:
@@ -302,6 +313,25 @@ class Classifying(Predicting):
         if isinstance(parts[0], list):
             return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
         return np.concatenate(parts)
+
+
+def batches(Q: Any, k: int = 1) -> list[slice]:
+    """Cut queries into batches of which a message and its answer stay within some ten megabytes.
+
+    Parameters
+    ----------
+    Q : ndarray or CSR matrix of shape (m, d)
+        Queries.
+    k : int, default=1
+        Candidates that come back for each.
+
+    Returns
+    -------
+    list of slice
+        Of rows of Q; the sizes depend on the queries and k alone.
+    """
+    width = Q.nnz // max(Q.shape[0], 1) if is_sparse(Q) else Q.shape[1]
+    return _slices(Q.shape[0], max(1, min(_BATCH, _NUMBERS // max(width, 3 * k))))
 
 
 def _slices(m: int, size: int) -> list[slice]:

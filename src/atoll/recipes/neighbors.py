@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ from atoll.recipes.asking import (
     Found,
     Predicting,
     Search,
+    batches,
 )
 from atoll.recipes.base import recipe
 from atoll.rounds import Rounds
@@ -50,9 +52,6 @@ __all__ = [
     "fit_neighbors",
     "fit_neighbors_faiss",
 ]
-
-
-_BATCH = 4096
 
 
 class _AnsweredKNeighborsClassifier(Answered, KNeighborsClassifier):
@@ -141,7 +140,9 @@ def fit_neighbors(estimator: Any, rounds: Rounds) -> Any:
     _check_square(metric, schema)
     asking.n_samples_fit_, asking.n_features_in_ = schema.n_rows, schema.n_features
     sparse = schema.sparse and metric.name != "precomputed"
-    method = choose_method(schema.n_rows, schema.n_features, asking.n_neighbors, asking.algorithm, metric, sparse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the fit above has given them
+        method = choose_method(schema.n_rows, schema.n_features, asking.n_neighbors, asking.algorithm, metric, sparse)
     asking._fit_method = method
     labels = "code" if is_classifier(asking) else "target" if is_regressor(asking) else "none"
     asking._target = _target_dtype(labels, schema)
@@ -235,7 +236,7 @@ class AskingKernelDensity(KernelDensity):
     def score_samples(self, X: Any) -> Array:
         """The log-density of each row of X, float64 of shape (m,); see scikit-learn's method of this name."""
         X = validate_data(self, X, order="C", dtype=np.float64, reset=False)
-        parts = [self._density(X[i : i + _BATCH]) for i in range(0, len(X), _BATCH)]
+        parts = [self._density(X[s]) for s in batches(X)]
         density: Array = np.concatenate(parts) - np.log(self._total)
         return density
 
