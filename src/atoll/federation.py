@@ -16,7 +16,6 @@ import scipy.sparse as sp
 from atoll.combine import Each
 from atoll.engines import Engine, live
 from atoll.errors import InvalidData, NotAvailable, explain
-from atoll.journal import Journal
 from atoll.messages import DEFAULT_RULE, Rule
 from atoll.partition import PartitionReport, by_column, split
 from atoll.progress import reporter
@@ -304,7 +303,11 @@ class _Attachment:
 
     def __init__(self, federation: Federation) -> None:
         self._bare = live(federation.engine, federation.n_workers)
-        self.engine: Engine = self._bare if federation.journal is None else Journal(self._bare, federation.journal)
+        self.engine: Engine = self._bare
+        if federation.journal is not None:
+            from atoll.journal import Journal  # with the wire format, which nothing else in this process may need
+
+            self.engine = Journal(self._bare, federation.journal)
         self.key = self.engine.attach(federation._shards)
         weakref.finalize(federation, self._bare.detach, self.key)
 

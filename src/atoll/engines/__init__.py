@@ -14,9 +14,16 @@ from importlib.metadata import entry_points
 
 from atoll.engines.base import Done, Engine, Pending, engines
 from atoll.engines.inprocess import InProcess
-from atoll.engines.processes import Processes
 
-__all__ = ["Done", "Engine", "InProcess", "Pending", "Processes", "close_all", "engines", "live"]
+__all__ = ["Done", "Engine", "InProcess", "Pending", "close_all", "engines", "live"]
+
+
+@engines.register("processes")
+def _processes(n_workers: int | None) -> Engine:
+    from atoll.engines.processes import make  # with subprocesses, sockets and the wire format, once they are wanted
+
+    return make(n_workers)
+
 
 _lock = threading.Lock()
 _live: dict[tuple[str, int | None], Engine] = {}

@@ -28,7 +28,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
 from atoll import wire
-from atoll.engines.base import Engine, Pending, engines
+from atoll.engines.base import Engine, Pending
 from atoll.engines.channel import Blob, Inbox, Segment, send, share
 from atoll.engines.inprocess import InProcess
 from atoll.engines.serve import LOCAL, Answer, Command, Rows, State
@@ -39,7 +39,7 @@ from atoll.operations import operations
 from atoll.shards import Shard
 from atoll.worker import LATE, Block, assemble
 
-__all__ = ["Processes"]
+__all__ = ["Processes", "make"]
 
 _WINDOW = 2
 _TRIES = 3
@@ -378,6 +378,12 @@ def _nested() -> bool:
     return "loky" in type(multiprocessing.current_process()).__module__
 
 
-@engines.register("processes")
-def _make(n_workers: int | None) -> Engine:
+def make(n_workers: int | None) -> Engine:
+    """The engine for this process: in somebody else's worker, the in-process one.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        Number of processes; one per core that this process may use, by default.
+    """
     return InProcess() if _nested() else Processes(n_workers)

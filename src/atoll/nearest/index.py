@@ -9,12 +9,8 @@ from sklearn.metrics import DistanceMetric
 
 from atoll.errors import UnknownName, closest, explain
 from atoll.nearest import metrics
-from atoll.nearest.brute import Blocked, Screened
 from atoll.nearest.collect import Hits, Neighbors
-from atoll.nearest.flat import Flat
-from atoll.nearest.graph import Precomputed
 from atoll.nearest.metrics import Metric
-from atoll.nearest.spatial import Spatial
 from atoll.trees import Array
 
 __all__ = ["Index", "build"]
@@ -106,6 +102,12 @@ def build(
     """
     if method not in _METHODS:
         raise UnknownName(explain(f"unknown search method {method!r}", hint=closest(method, _METHODS)))
+    # Loaded with the first rows, not with the package: a driver may never search itself.
+    from atoll.nearest.brute import Blocked, Screened
+    from atoll.nearest.flat import Flat
+    from atoll.nearest.graph import Precomputed
+    from atoll.nearest.spatial import Spatial
+
     own = metric.function is None
     if own and metric.name == "precomputed":
         return Precomputed(X.shape[0])

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from atoll import svg
 from atoll.errors import InvalidData, explain
 from atoll.partition.labels import encode
 from atoll.trees import Array
@@ -146,6 +145,8 @@ class PartitionReport:
         str
             An ``<svg>`` element.
         """
+        from atoll import svg  # drawn rarely, loaded then
+
         return svg.stacked_bars(
             self.names, self.classes, self.counts, title="Rows per label on each node", x_label="node", y_label="rows"
         )
