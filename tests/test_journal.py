@@ -104,3 +104,45 @@ def test_replayed_rounds_are_recorded_like_others(tmp_path):
     first, again = opened(tmp_path), opened(tmp_path)
     assert [r._replace(seconds=0) for r in first.run] == [r._replace(seconds=0) for r in again.run]
     assert np.isfinite(again.run.seconds)
+
+
+def long(rounds, steps, stop=None):
+    """A recipe that sums column sums over and over, saving as it goes."""
+    first, state = rounds.saved() or (0, {"total": np.zeros(4)})
+    for step in range(first, steps):
+        if step == stop:
+            return None
+        got = rounds.round("statistics.sums", combine=Sum(), step=step)
+        state = {"total": state["total"] + got["x"]}
+        rounds.save(step + 1, state)
+    return state["total"]
+
+
+def test_a_long_run_starts_where_it_saved(tmp_path, asked):
+    assert long(opened(tmp_path), 6, stop=4) is None
+    asked.clear()
+    rounds = opened(tmp_path)
+    again = long(rounds, 6)
+    assert again.tobytes() == long(opened(tmp_path / "other"), 6).tobytes()
+    assert [r.step for r in rounds.run] == [0, 4, 5], "round 0, and what was left to do"
+    assert asked[:2] == ["statistics.sums"] * 2
+
+
+def test_what_is_saved_without_a_journal_stays_with_the_run():
+    rounds = Federation.simulate(X, y, n_nodes=4).rounds("test")
+    rounds.meet(classes=False)
+    assert rounds.saved() is None
+    long(rounds, 3)
+    assert rounds.saved()[0] == 3
+
+
+def test_where_nodes_remember_everything_is_replayed(tmp_path):
+    def count(rounds):
+        first, _ = rounds.saved() or (0, {})
+        for step in range(first, 3):
+            times = rounds.round("null.count", combine=Sum(), step=step)["times"][0]
+            rounds.save(step + 1, {})
+        return int(times)
+
+    assert count(opened(tmp_path)) == 12
+    assert count(opened(tmp_path)) == 12

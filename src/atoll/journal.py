@@ -16,7 +16,7 @@ from typing import NamedTuple
 from atoll import wire
 from atoll.engines.base import Done, Engine, Pending
 from atoll.errors import InvalidData, JournalMismatch, explain
-from atoll.messages import Exchange, Outcome, digest
+from atoll.messages import Exchange, Outcome, Saved, digest
 from atoll.operations import operations
 from atoll.shards import Shard
 
@@ -105,10 +105,24 @@ class Journal:
         """Close the engine; the journal stays."""
         self._engine.close()
 
+    def save(self, run: str, saved: Saved) -> None:
+        """Keep the state of a run in place of the one before."""
+        path = self._run(run) / "state.atoll"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._write(path, wire.encode(saved))
+
+    def saved(self, run: str) -> Saved | None:
+        """The state of a run; None if there is none."""
+        path = self._run(run) / "state.atoll"
+        return wire.decode(path.read_bytes(), Saved) if path.exists() else None
+
     def _path(self, x: Exchange) -> Path:
-        if Path(x.run).name != x.run or x.run in ("", ".", ".."):
-            raise InvalidData(explain("a run's name must be a plain file name", got=repr(x.run)))
-        return self._folder / x.run / f"{x.number:08d}.atoll"
+        return self._run(x.run) / f"{x.number:08d}.atoll"
+
+    def _run(self, run: str) -> Path:
+        if Path(run).name != run or run in ("", ".", ".."):
+            raise InvalidData(explain("a run's name must be a plain file name", got=repr(run)))
+        return self._folder / run
 
     def _replay(self, path: Path, x: Exchange) -> Outcome:
         entry = wire.decode(path.read_bytes(), Entry)
@@ -127,7 +141,7 @@ class Journal:
     def record(self, path: Path, x: Exchange, outcome: Outcome) -> None:
         """Write an answer, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._write(path, bytes(wire.encode(Entry(x.digest, outcome))))
+        self._write(path, wire.encode(Entry(x.digest, outcome)))
 
     def _write(self, path: Path, data: bytes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")

@@ -17,7 +17,7 @@ from atoll.errors import InvalidData, explain
 from atoll.specs import Spec
 from atoll.trees import Tree, TreeSpec
 
-__all__ = ["DEFAULT_RULE", "Exchange", "Outcome", "Reply", "Rule", "digest"]
+__all__ = ["DEFAULT_RULE", "Exchange", "Outcome", "Reply", "Rule", "Saved", "digest"]
 
 
 class Rule(NamedTuple):
@@ -136,6 +136,24 @@ class Exchange:
     def named(self, run: str) -> Exchange:
         """The same question in another run."""
         return replace(self, run=run)
+
+
+class Saved(NamedTuple):
+    """How far a run had come.
+
+    Attributes
+    ----------
+    number : int
+        Of the next exchange.
+    step : int
+        Position in the schedule.
+    state : Tree
+        What the recipe needs to go on.
+    """
+
+    number: int
+    step: int
+    state: Tree
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.random import Generator
 
@@ -20,7 +20,7 @@ from atoll.blas import one_thread
 from atoll.combine import Combine, Each
 from atoll.engines import Engine
 from atoll.errors import InvalidData, NodeFailed, NodeValueError, QuorumNotMet, explain
-from atoll.messages import Exchange, Outcome, Rule
+from atoll.messages import Exchange, Outcome, Rule, Saved
 from atoll.operations import operations
 from atoll.progress import Progress, Silent
 from atoll.rng import stream
@@ -32,7 +32,7 @@ from atoll.transforms import Transform, chain
 from atoll.trees import Tree, TreeSpec, nbytes
 from atoll.worker import LATE, promise
 
-__all__ = ["Link", "Rounds"]
+__all__ = ["Keeper", "Link", "Rounds"]
 
 
 class Link(Protocol):
@@ -57,6 +57,19 @@ class Link(Protocol):
         ...
 
 
+@runtime_checkable
+class Keeper(Protocol):
+    """An engine that keeps the state of runs, as a journal does."""
+
+    def save(self, run: str, saved: Saved) -> None:
+        """Keep the state of a run in place of the one before."""
+        ...
+
+    def saved(self, run: str) -> Saved | None:
+        """The state of a run; None if there is none."""
+        ...
+
+
 @dataclass
 class _State:
     """What all views of one run share."""
@@ -64,6 +77,7 @@ class _State:
     number: int = 0
     base: dict[int, int] = field(default_factory=dict)
     schema: Schema | None = None
+    saved: tuple[int, Tree] | None = None
 
 
 class Rounds:
@@ -125,6 +139,38 @@ class Rounds:
     def rng(self, use: str) -> Generator:
         """The driver's own random stream for one use."""
         return stream(self.run.seed, 0, -1, use)
+
+    def save(self, step: int, state: Tree) -> None:
+        """Remember how far a long recipe has come, so that a program that is run again starts there.
+
+        Parameters
+        ----------
+        step : int
+            Position in the schedule.
+        state : Tree
+            Everything that the recipe needs to go on.
+        """
+        self._state.saved = (step, state)
+        keeper = self._keeper()
+        if keeper is not None and not self._state.base:
+            keeper.save(self.run.name, Saved(self._state.number, step, state))
+
+    def saved(self) -> tuple[int, Tree] | None:
+        """The step and state of the last `save`, also of a program that was killed; None if there is none.
+
+        What was saved in a journal skips the rounds before it. Where nodes remember something (control variates)
+        nothing is skipped: their memory died with the program, and replaying the rounds rebuilds it.
+        """
+        keeper = self._keeper()
+        found = keeper.saved(self.run.name) if keeper is not None and self._state.saved is None else None
+        if found is not None:
+            self._state.number = found.number
+            self._state.saved = (found.step, found.state)
+        return self._state.saved
+
+    def _keeper(self) -> Keeper | None:
+        engine = self.link.live()[0]
+        return engine if isinstance(engine, Keeper) else None
 
     def round(
         self,

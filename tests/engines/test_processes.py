@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from atoll import Distributed, Federation
 from atoll.combine import Sum
@@ -101,6 +101,28 @@ def test_a_kill_in_the_middle_changes_no_bit():
         os.kill(live("processes", 2).pids()[turn % 2], signal.SIGKILL)
         got = model.kneighbors(Q)
         assert all((a == b).all() for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_in_the_middle_of_a_fit_change_no_bit(seed, monkeypatch):
+    """A fit of 67 rounds; in three of them, drawn at random, a worker is killed as soon as it has its work."""
+    X, y = load_iris(return_X_y=True)
+    expected = Distributed(NearestCentroid(metric="manhattan"), n_nodes=5).fit(X, y)
+    opened(federation())  # the workers are up
+    engine, rng = live("processes", 2), np.random.default_rng(seed)
+    real, deadly = engine.submit, set(rng.choice(67, size=3, replace=False).tolist())
+
+    def submit(key, x):
+        pending = real(key, x)
+        if x.number in deadly:
+            os.kill(engine.pids()[int(rng.integers(2))], signal.SIGKILL)
+        return pending
+
+    monkeypatch.setattr(engine, "submit", submit)
+    got = Distributed(NearestCentroid(metric="manhattan"), n_nodes=5, engine="processes", n_workers=2).fit(X, y)
+    assert got.centroids_.tobytes() == expected.centroids_.tobytes(), f"seed {seed}"
+    assert got.deviations_.tobytes() == expected.deviations_.tobytes(), f"seed {seed}"
+    assert len(got.run_.notes) == 3, f"seed {seed}"
 
 
 def test_a_worker_that_always_dies_ends_the_round_with_a_reason(monkeypatch):

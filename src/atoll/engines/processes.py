@@ -385,5 +385,15 @@ def make(n_workers: int | None) -> Engine:
     ----------
     n_workers : int, optional
         Number of processes; one per core that this process may use, by default.
+
+    Raises
+    ------
+    InvalidData
+        On a system without what the workers stand on.
     """
+    if not hasattr(socket, "send_fds"):
+        hint = "use engine='inprocess': the results are the same"
+        raise InvalidData(
+            explain("worker processes need a system that passes file descriptors (Linux, macOS)", hint=hint)
+        )
     return InProcess() if _nested() else Processes(n_workers)
