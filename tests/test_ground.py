@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import sklearn.neighbors  # noqa: F401 - brings an OpenMP of its own
 from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
@@ -248,6 +249,9 @@ class TestRule:
 class TestOneThread:
     def threads(self):
         return {i["num_threads"] for i in threadpool_info() if "faiss" not in i["filepath"]}  # faiss counts for itself
+
+    def test_openmp_is_among_them(self):
+        assert "openmp" in {i["user_api"] for i in threadpool_info()}
 
     def test_it_nests_and_gives_back(self):
         before = self.threads()

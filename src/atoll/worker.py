@@ -28,6 +28,7 @@ __all__ = ["LATE", "Block", "Bound", "Gate", "allow", "assemble", "block", "exec
 
 Gate = Callable[[Exchange, Shard], None]
 LATE = "late"
+_WAITING = 1 << 16
 _NO_SLOTS: dict[str, Tree] = {}
 
 
@@ -231,6 +232,8 @@ def _answers(
     expand = bound.transform.expand if bound.transform else None
     star = x.plan.name == "star"
     parts: list[Part] = []
+    waiting: list[Part] = []
+    waiting_bytes = 0
     leaves: dict[int, list[Part]] = {}
     sizes: dict[int, int] = {}
     refused: dict[int, str] = {}
@@ -245,14 +248,33 @@ def _answers(
             continue
         sizes[position] = bound.nbytes or nbytes(tree)
         part = (position, position + 1, tree if expand is None else expand(tree))
-        if star:
-            push(add, parts, part)
-        else:
+        if not star:
             leaves[position] = [part]
+            continue
+        waiting.append(part)
+        waiting_bytes += sizes[position]
+        if waiting_bytes > _WAITING:
+            _join(add, parts, waiting)
+            waiting_bytes = 0
     if star:
+        _join(add, parts, waiting)
         return Block({HUB: parts}, list(sizes), refused, sizes, {}, [])
-    routed = route(bound.plan, add, Routed(leaves, {}, frozenset()), here=set(positions))
+    with _quiet():
+        routed = route(bound.plan, add, Routed(leaves, {}, frozenset()), here=set(positions))
     return Block(dict(routed.held), list(sizes), refused, sizes, routed.links, sorted(routed.done))
+
+
+def _quiet() -> np.errstate:
+    """While adding, numpy says nothing about what is not finite: that is looked for afterwards, and its node named."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+def _join(add: Callable[[Tree, Tree], Tree], parts: list[Part], waiting: list[Part]) -> None:
+    """Add what waits, and empty the list; some kilobytes wait at most, for quiet costs as much as an addition."""
+    with _quiet():
+        for part in waiting:
+            push(add, parts, part)
+    waiting.clear()
 
 
 def _all_finite(bound: Bound, answers: Block) -> bool:
@@ -292,7 +314,7 @@ def assemble(x: Exchange, blocks: Sequence[Block], seconds: float, notes: Sequen
     Outcome
     """
     bound, n = Bound(x), len(x.cohort)
-    with one_thread():
+    with one_thread(), _quiet():
         held: dict[int, list[Part]] = {}
         for b in blocks:
             for at, parts in b.held.items():

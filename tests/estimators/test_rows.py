@@ -347,3 +347,12 @@ def per_query(distance):
     weight = np.empty(len(distance), dtype=object)
     weight[:] = [1 / (1 + row) for row in distance]
     return weight
+
+
+def test_a_row_is_not_its_own_neighbour_even_among_duplicates() -> None:
+    X = np.repeat(np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]]), [3, 2, 3], axis=0)
+    model = Distributed(NearestNeighbors(n_neighbors=2), n_nodes=3).fit(X)
+    distance, index = model.kneighbors()
+    assert index.tolist() == [[1, 2], [0, 2], [0, 1], [4, 0], [3, 0], [6, 7], [5, 7], [5, 6]]
+    assert (distance == NearestNeighbors(n_neighbors=2).fit(X).kneighbors()[0]).all()
+    assert all(i not in hits for i, hits in enumerate(model.radius_neighbors(radius=0.5)[1]))
