@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from atoll.combine import Each
-from atoll.engines import Engine, live
+from atoll.engines import Engine, find, live
 from atoll.errors import InvalidData, NotAvailable, explain
 from atoll.messages import DEFAULT_RULE, Rule
 from atoll.partition import PartitionReport, by_column, split
@@ -99,6 +99,7 @@ class Federation:
         empty = [s.name for s in self._shards if not s.n_rows]
         if empty:
             raise InvalidData(explain("a node has no rows", where=f"node {empty[0]!r}", hint="leave it out"))
+        find(self.engine)
         check_settings(plans, self.plan)
         plans[self.plan.name](self.n_nodes, **self.plan.settings)
 

@@ -230,10 +230,10 @@ class Run:
 
     def _summary(self) -> str:
         up, down = human_bytes(self.bytes_up), human_bytes(self.bytes_down)
-        where = f"{len(self.nodes)} nodes ({self.engine}, {self.topology})"
+        where = f"{_counted(len(self.nodes), 'node')} ({self.engine}, {self.topology})"
         return (
             f"{self.estimator}, {self.trust} over {where}: "
-            f"{self.rounds} rounds, {up} up, {down} down, {self.seconds:.3f} s"
+            f"{_counted(self.rounds, 'round')}, {up} up, {down} down, {self.seconds:.3f} s"
         )
 
     def __str__(self) -> str:
@@ -264,6 +264,10 @@ class Run:
             f"<table><caption>what left the nodes</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{''.join(cells)}</tbody></table>"
         )
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def human_bytes(size: float) -> str:

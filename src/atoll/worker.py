@@ -217,11 +217,11 @@ def block(
         A node that raises is refused with the reason and does not stop the others.
     """
     with one_thread():
-        bound, todo = Bound(x), list(positions)
+        bound, wanted = Bound(x), list(positions)
         by_block = bound.combine.kind == "sum"
-        answers = _answers(bound, todo, shards, memory, gate, until, values=not by_block)
+        answers = _answers(bound, wanted, shards, memory, gate, until, values=not by_block)
         if by_block and not _all_finite(bound, answers):
-            answers = _answers(bound, todo, shards, memory, gate, until, values=True)
+            answers = _answers(bound, wanted, shards, memory, gate, until, values=True)
         return answers
 
 

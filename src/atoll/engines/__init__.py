@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from atoll.engines.base import Done, Engine, Pending, engines
 from atoll.engines.inprocess import InProcess
 
-__all__ = ["Done", "Engine", "InProcess", "Pending", "close_all", "engines", "live"]
+__all__ = ["Done", "Engine", "InProcess", "Pending", "close_all", "engines", "find", "live"]
 
 
 @engines.register("processes")
@@ -44,15 +44,24 @@ def live(name: str, n_workers: int | None = None) -> Engine:
     UnknownName
         With the nearest names.
     """
+    make = find(name)
     with _lock:
-        make = engines[name] if name in engines else _plugged_in(name)
         engine = _live.get((name, n_workers))
         if engine is None:
             engine = _live[name, n_workers] = make(n_workers)
         return engine
 
 
-def _plugged_in(name: str) -> Callable[[int | None], Engine]:
+def find(name: str) -> Callable[[int | None], Engine]:
+    """What makes the engine of this name; nothing is started.
+
+    Raises
+    ------
+    UnknownName
+        With the nearest names.
+    """
+    if name in engines:
+        return engines[name]
     for entry in entry_points(group="atoll.engines"):
         if entry.name == name:
             return engines.add(name, entry.load())
