@@ -189,7 +189,7 @@ def test_late_nodes_are_waited_for_when_asked(engine):
 def test_the_nodes_before_the_deadline_count(engine):
     held = shards("wine", 24, "iid")
     ask(engine, held, exchange(held, "null.ping"))  # the workers are up
-    outcome = ask(engine, held, exchange(held, "null.sleep", settings={"seconds": 0.2}, rule=Rule(deadline=0.6)))
+    outcome = ask(engine, held, exchange(held, "null.sleep", settings={"seconds": 0.5}, rule=Rule(deadline=1.5)))
     assert 1 <= len(outcome.accepted) < 24
     assert outcome.merged["nodes"][0] == len(outcome.accepted)
     assert set(outcome.refused.values()) == {"late"}

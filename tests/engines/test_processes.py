@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 
@@ -78,13 +80,12 @@ def test_a_worker_killed_between_rounds_is_replaced_and_memory_survives():
 
 
 def test_a_worker_killed_in_the_middle_is_named_and_its_nodes_redone():
-    fed = federation()
-    rounds = opened(fed)
-    engine = live("processes", 2)
-    victim = engine.pids()[0]
-    killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.3); os.kill({victim}, 9)"])
-    got = rounds.round("null.sleep", combine=Sum(), settings={"seconds": 0.3})
-    killer.wait()
+    rounds = opened(federation())
+    victim = live("processes", 2).pids()[0]
+    killer = threading.Timer(0.5, os.kill, (victim, signal.SIGKILL))
+    killer.start()
+    got = rounds.round("null.sleep", combine=Sum(), settings={"seconds": 0.7})
+    killer.join()
     assert got["nodes"][0] == 6
     (note,) = rounds.run.notes
     assert f"(pid {victim})" in note
@@ -141,14 +142,12 @@ def test_a_worker_that_always_dies_ends_the_round_with_a_reason(monkeypatch):
 
 
 def test_a_deadline_ends_a_round_whose_nodes_hang():
-    fed = federation(rule=Rule(deadline=0.3, quorum=0.5))
-    rounds = fed.rounds("test")
-    opened(federation())  # the workers are up
-    rounds.meet(classes=False)
+    rounds = opened(federation())
+    rounds.link.rule = Rule(deadline=0.3, quorum=0.5)
     start = time.monotonic()
     with pytest.raises(QuorumNotMet, match="nodes answered in time, 3 are needed"):
-        rounds.round("null.sleep", combine=Sum(), settings={"seconds": 1.5})
-    assert time.monotonic() - start < 1.4
+        rounds.round("null.sleep", combine=Sum(), settings={"seconds": 60.0})
+    assert time.monotonic() - start < 30, "it did not wait for nodes that sleep for minutes"
 
 
 def test_warnings_of_nodes_reach_the_caller():
@@ -309,10 +308,11 @@ def test_ctrl_c_in_a_terminal_leaves_nobody_and_no_shared_memory(tmp_path):
 def test_an_interrupted_round_leaves_a_usable_engine():
     rounds = opened(federation())
     engine = live("processes", 2)
-    killer = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.3); os.kill({os.getpid()}, 2)"])
+    interrupt = threading.Timer(0.3, _thread.interrupt_main)
+    interrupt.start()
     with pytest.raises(KeyboardInterrupt):
-        rounds.round("null.sleep", combine=Sum(), settings={"seconds": 0.4})
-    killer.wait()
+        rounds.round("null.sleep", combine=Sum(), settings={"seconds": 1.0})
+    interrupt.join()
     assert rounds.round("null.ping", combine=Sum())["nodes"][0] == 6
     assert len(engine.pids()) == 2
 
