@@ -41,16 +41,6 @@ def test_what_is_encoded_is_decoded():
     assert got["x"] == pytest.approx(X.mean(axis=0), rel=1e-9)
 
 
-def test_fixed_point_gives_the_same_bits_for_any_partition():
-    def total(**split):
-        rounds = Federation.simulate(X, y, **split).rounds("t")
-        rounds.meet(classes=False)
-        return rounds.round("statistics.sums", combine=Sum(), transform=[fixed_point(bits=40)])["x"].tobytes()
-
-    # iris has one decimal; in units of 2**-40 the sum of rounded rows does not depend on who adds which
-    assert len({total(n_nodes=1), total(n_nodes=1, random_state=5)}) == 1
-
-
 def test_something_may_stand_between_adding_and_decoding():
     seen = []
 
@@ -134,6 +124,22 @@ def test_a_quorum_goes_on_without_those_that_fail_and_shows_them():
     assert (row.asked, row.answered, list(row.refused)) == (5, 4, ["site-3"])
     with pytest.raises(NodeFailed):
         broken([3, 4], rule=Rule(quorum=0.8)).round("statistics.sums", combine=Sum())
+
+
+def test_a_node_that_was_left_out_of_round_0_stays_out():
+    """Its rows are in no schema and no count, so they must not be among the neighbours either."""
+    shards = [(X[i::5], y[i::5]) for i in range(5)]
+    spoilt = X[2::5].copy()
+    spoilt[0, 0] = np.nan
+    shards[2] = (spoilt, y[2::5])
+    sites = Federation.from_shards(shards, rule=Rule(quorum=0.8))
+    model = Federated(KNeighborsClassifier(n_neighbors=3)).fit(sites)
+    others = np.arange(150) % 5 != 2
+    pooled = KNeighborsClassifier(n_neighbors=3).fit(X[others], y[others])
+    assert (model.predict(X) == pooled.predict(X)).all()
+    assert model.n_samples_fit_ == 120
+    assert [(row.asked, row.answered) for row in model.run_] == [(5, 4), (4, 4)]
+    assert list(model.run_.history[0].refused) == ["node-2"]
 
 
 def test_a_deadline_says_who_is_missing_and_which_setting():

@@ -111,3 +111,14 @@ def test_bytes_are_those_of_the_arrays(ask):
     x = ask({0: {"x": np.ones(5)}}, combine=combine("Each").spec)
     x = dataclasses.replace(x, expects=TreeSpec({"x": x.expects.leaves["x"]._replace(shape=(-1,))}))
     assert block(x, range(2), HELD, Store()).bytes == {0: 40, 1: 16}
+
+
+def test_a_digest_sees_everything_but_the_name_of_the_run(ask):
+    x = ask({})
+    assert dataclasses.replace(x, run="other").digest == x.digest
+    others = [
+        {"number": 1}, {"step": 1}, {"seed": 1}, {"op": "null.ping"}, {"settings": {"k": 1}},
+        {"payload": {"q": np.ones(1)}}, {"cohort": (0, 1)}, {"base": (0,) * 6}, {"plan": Spec("tree")},
+        {"rule": Rule(quorum=0.5)},
+    ]  # fmt: skip
+    assert x.digest not in {dataclasses.replace(x, **change).digest for change in others}

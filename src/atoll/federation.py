@@ -269,8 +269,9 @@ class Federation:
         counted = rounds.through(codes(schema.classes)).round(
             "describe.labels", combine=Each(), settings={"n_classes": n}
         )
-        counts = counted["count.0"].reshape(self.n_nodes, n[0])
-        return PartitionReport.from_counts(schema.nodes, schema.classes[0].tolist(), counts)
+        names = [name for name in schema.nodes if name not in rounds.run.rows[-1].refused]
+        counts = counted["count.0"].reshape(len(names), n[0])
+        return PartitionReport.from_counts(names, schema.classes[0].tolist(), counts)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_attachment": None}

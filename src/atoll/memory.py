@@ -56,10 +56,6 @@ class Store:
         versions = self._versions.setdefault(node, {})
         versions[number] = {**versions.get(base, {}), **keep}
 
-    def has(self, node: int, number: int) -> bool:
-        """Whether this version is here; version -1 always is."""
-        return number < 0 or number in self._versions.get(node, {})
-
     def version(self, node: int, number: int) -> dict[str, Tree]:
         """One version, whole, without forgetting others."""
         return dict(self._versions.get(node, {}).get(number, {}))

@@ -7,7 +7,7 @@ journal need, and nothing that is code. An `Outcome` is what comes of it.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -132,10 +132,6 @@ class Exchange:
     def digest(self) -> str:
         """Hash of everything but the run's name."""
         return digest([getattr(self, f.name) for f in fields(self) if f.name != "run"])
-
-    def named(self, run: str) -> Exchange:
-        """The same question in another run."""
-        return replace(self, run=run)
 
 
 class Saved(NamedTuple):

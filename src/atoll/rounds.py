@@ -76,6 +76,7 @@ class _State:
 
     number: int = 0
     base: dict[int, int] = field(default_factory=dict)
+    members: tuple[int, ...] | None = None
     schema: Schema | None = None
     saved: tuple[int, Tree] | None = None
 
@@ -126,8 +127,10 @@ class Rounds:
         """
         settings = {"classes": classes, "ensure_all_finite": ensure_all_finite}
         answers = self.round("describe.schema", combine=Each(), settings=settings)
-        answered = [n for n in self.link.names if n not in self.run.rows[-1].refused]
-        self._state.schema = agree(answered, answers)
+        refused = self.run.rows[-1].refused
+        members = tuple(i for i, name in enumerate(self.link.names) if name not in refused)
+        self._state.schema = agree([self.link.names[i] for i in members], answers)
+        self._state.members = members
         return self._state.schema
 
     def through(self, *views: Spec) -> Rounds:
@@ -201,7 +204,7 @@ class Rounds:
         each : mapping of int to Tree, optional
             Arrays for one position of the cohort only.
         cohort : sequence of int, optional
-            Node numbers; everyone by default.
+            Node numbers; by default everyone who took part in round 0.
         transform : sequence of Transform, optional
             What is done to contributions on their way.
         plan : Spec, optional
@@ -242,12 +245,13 @@ class Rounds:
         self, op: str, payload: Tree, combine: Combine, settings: Mapping[str, Any], each: Mapping[int, Tree],
         cohort: Sequence[int] | None, code: Transform, plan: Spec | None, step: int,
     ) -> Exchange:  # fmt: skip
-        asked = tuple(range(len(self.link.names))) if cohort is None else tuple(cohort)
+        state = self._state
+        everyone = tuple(range(len(self.link.names))) if state.members is None else state.members
+        asked = everyone if cohort is None else tuple(cohort)
         if not asked:
             raise InvalidData(explain("nobody is asked", where=f"operation {op}"))
         wiring = self.link.plan if plan is None else plan
         _check_kinds(combine, code, wiring)
-        state = self._state
         state.number += 1
         x = Exchange(
             run=self.run.name, number=state.number - 1, step=step, seed=self.run.seed, op=op, settings=dict(settings),

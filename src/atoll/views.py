@@ -17,7 +17,7 @@ from atoll.shards import Shard
 from atoll.specs import Registry, Spec
 from atoll.trees import Array, Tree
 
-__all__ = ["codes", "look", "viewer", "views"]
+__all__ = ["codes", "viewer", "views"]
 
 views: Registry[Callable[[Shard, dict[str, Any], Tree], Shard]] = Registry("view")
 
@@ -38,11 +38,6 @@ def viewer(specs: Sequence[Spec]) -> Callable[[Shard], Shard]:
         return shard
 
     return see
-
-
-def look(shard: Shard, *specs: Spec) -> Shard:
-    """A shard as some views show it."""
-    return viewer(specs)(shard)
 
 
 def codes(classes: Sequence[Array]) -> Spec:

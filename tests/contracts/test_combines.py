@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.combine import close, combines, merge, push
-from atoll.messages import Exchange
-from atoll.specs import Spec
 from atoll.topology import HUB, Routed, plans, route
 from cases import COMBINES, combine, same_bits
 
@@ -164,8 +162,3 @@ def test_nearest_candidates_are_ordered_by_distance_then_id():
     got = kind.add(a, b)
     assert got["id"].tolist() == [[3, 9]]
     assert got["distance"].tolist() == [[1.0, 1.0]]
-
-
-def test_exchanges_name_combines_that_exist():
-    assert {"combine", "plan", "transform"} <= set(Exchange.__dataclass_fields__)
-    assert isinstance(combine("Sum").spec, Spec)

@@ -119,7 +119,10 @@ def test_a_nan_is_refused_and_its_node_found(engine, name):
     outcome = ask(engine, spoilt, exchange(held, name))
     assert list(outcome.refused) == [3]
     assert "values that are not allowed" in outcome.refused[3]
-    same_bits(outcome.merged, ask(InProcess(), held, exchange(held, name, cohort=(0, 1, 2, 4))).merged)
+    others = [held[i] for i in (0, 1, 2, 4)]
+    expected = ask(InProcess(), others, exchange(others, name)).merged
+    for what, array in expected.items():
+        np.testing.assert_allclose(outcome.merged[what], array, rtol=1e-13)
 
 
 def test_a_claimed_weight_is_bounded(engine):

@@ -10,7 +10,7 @@ from atoll.context import Ctx
 from atoll.operations import operations
 from atoll.shards import Shard, blank, empty_shard
 from atoll.trees import Tree, check, contract
-from atoll.views import look
+from atoll.views import viewer
 from cases import asked, combine, data, same_bits, shards
 
 
@@ -25,7 +25,7 @@ def ctx(settings, node=0):
 
 def answer(name, shard, data_name="wine"):
     example = asked(data_name)[name]
-    return operations[name].fn(look(shard, *example.view), example.payload, ctx(example.settings)).tree
+    return operations[name].fn(viewer(example.view)(shard), example.payload, ctx(example.settings)).tree
 
 
 def test_every_operation_has_an_example():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import pickle
 
@@ -298,8 +297,3 @@ def test_a_fitted_model_is_pickled_as_a_value(make):
     model = fitted(make, "iris", "label", 5, engine="processes", n_workers=2)
     again = pickle.loads(pickle.dumps(model))
     same_bits(answers(again, queries("iris")), answers(model, queries("iris")))
-
-
-def test_a_digest_does_not_see_the_name_of_the_run():
-    fields = {f.name for f in dataclasses.fields(Exchange)}
-    assert "run" in fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -117,3 +118,28 @@ def inside(D: np.ndarray, r: float, ids: np.ndarray) -> tuple[np.ndarray, np.nda
 def same(left: tuple[np.ndarray, ...], right: tuple[np.ndarray, ...]) -> bool:
     """Whether two answers have the same bits."""
     return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(left, right, strict=True))
+
+
+_PLAIN = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
+
+
+def effective(
+    metric: str | Callable[..., float] = "minkowski",
+    *,
+    p: float | None = 2,
+    metric_params: dict[str, Any] | None = None,
+) -> Metric:
+    """Resolve the `metric`, `p` and `metric_params` of a scikit-learn estimator as its `fit` does."""
+    params = {name: value for name, value in (metric_params or {}).items() if value is not None}
+    if metric == "minkowski":
+        power = params.pop("p", p)
+        power = 2 if power is None else power
+        if "w" not in params:
+            metric = _PLAIN.get(power, metric)
+        if metric == "minkowski":
+            params["p"] = power
+    arrays = {name: np.asarray(value) for name, value in params.items() if isinstance(value, (np.ndarray, list, tuple))}
+    settings = {name: value for name, value in params.items() if name not in arrays}
+    if callable(metric):
+        return Metric("callable", settings, arrays, metric)
+    return Metric(metric, settings, arrays)

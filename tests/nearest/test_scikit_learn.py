@@ -13,8 +13,9 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.neighbors import VALID_METRICS, BallTree, KDTree, NearestNeighbors
 
 from atoll.errors import InvalidData, MissingExtra, UnknownName
-from atoll.nearest import Metric, build, choose_method, effective
+from atoll.nearest import Metric, build, choose_method
 from nearest import oracle
+from nearest.oracle import effective
 
 PARAMS: dict[str, dict[str, Any]] = {
     "seuclidean": {"V": np.array([0.5, 1.0, 2.0, 4.0])},

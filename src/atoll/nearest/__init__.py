@@ -11,6 +11,6 @@ from __future__ import annotations
 from atoll.nearest.collect import Hits, Neighbors
 from atoll.nearest.density import Kernels
 from atoll.nearest.index import Index, build
-from atoll.nearest.metrics import Metric, choose_method, effective
+from atoll.nearest.metrics import Metric, choose_method
 
-__all__ = ["Hits", "Index", "Kernels", "Metric", "Neighbors", "build", "choose_method", "effective"]
+__all__ = ["Hits", "Index", "Kernels", "Metric", "Neighbors", "build", "choose_method"]

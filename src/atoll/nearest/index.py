@@ -83,7 +83,7 @@ def build(
     method : {"brute", "kd_tree", "ball_tree", "faiss"}
         The same on all nodes: what `choose_method` says for the pooled rows, or "faiss" instead of "brute".
     metric : Metric
-        Result of `effective`.
+        What scikit-learn calls `effective_metric_`, with its parameters.
     leaf_size : int, default=30
         Of the trees, as in scikit-learn.
 

@@ -22,7 +22,7 @@ from sklearn.neighbors import NearestNeighbors
 from atoll.errors import InvalidData, explain
 from atoll.trees import Array, Tree
 
-__all__ = ["BOOLEAN", "COSINE", "EUCLIDEAN", "SPARSE", "Metric", "choose_method", "distances", "effective"]
+__all__ = ["BOOLEAN", "COSINE", "EUCLIDEAN", "SPARSE", "Metric", "choose_method", "distances"]
 
 BOOLEAN = frozenset({"dice", "jaccard", "rogerstanimoto", "russellrao", "sokalsneath", "yule"})
 """Metrics whose data scikit-learn converts to booleans before a brute-force search."""
@@ -41,9 +41,6 @@ _CDIST = {
     "hamming": "hamming", "infinity": "chebyshev", "l1": "cityblock", "mahalanobis": "mahalanobis",
     "manhattan": "cityblock", "minkowski": "minkowski", "p": "minkowski",
 } | {name: name for name in BOOLEAN}  # fmt: skip
-
-
-_PLAIN = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
 
 
 class Metric(NamedTuple):
@@ -72,45 +69,6 @@ class Metric(NamedTuple):
         return {**self.settings, **self.arrays}
 
 
-def effective(
-    metric: str | Callable[..., float] = "minkowski",
-    *,
-    p: float | None = 2,
-    metric_params: dict[str, Any] | None = None,
-) -> Metric:
-    """Resolve the `metric`, `p` and `metric_params` of a scikit-learn estimator as its `fit` does.
-
-    Minkowski without weights becomes Manhattan, Euclidean or Chebyshev where `p` is 1, 2 or infinite.
-
-    Parameters
-    ----------
-    metric : str or callable, default="minkowski"
-        As in scikit-learn.
-    p : float or None, default=2
-        Power of the Minkowski metric; a `p` in `metric_params` goes before it.
-    metric_params : dict, optional
-        Further parameters.
-
-    Returns
-    -------
-    Metric
-        `effective_metric_` and `effective_metric_params_` in one value.
-    """
-    params = {name: value for name, value in (metric_params or {}).items() if value is not None}
-    if metric == "minkowski":
-        power = params.pop("p", p)
-        power = 2 if power is None else power
-        if "w" not in params:
-            metric = _PLAIN.get(power, metric)
-        if metric == "minkowski":
-            params["p"] = power
-    arrays = {name: np.asarray(value) for name, value in params.items() if isinstance(value, (np.ndarray, list, tuple))}
-    settings = {name: value for name, value in params.items() if name not in arrays}
-    if callable(metric):
-        return Metric("callable", settings, arrays, metric)
-    return Metric(metric, settings, arrays)
-
-
 def choose_method(
     n_rows: int, n_features: int, n_neighbors: int | None, algorithm: str, metric: Metric, sparse: bool = False
 ) -> str:
@@ -128,7 +86,7 @@ def choose_method(
     algorithm : {"auto", "brute", "kd_tree", "ball_tree"}
         The estimator's setting.
     metric : Metric
-        Result of `effective`.
+        What scikit-learn calls `effective_metric_`, with its parameters.
     sparse : bool, default=False
         Whether the training data are sparse.
 
