@@ -14,13 +14,12 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 
 from atoll.combine import combines
-from atoll.nearest import Metric
-from atoll.operations.neighbors import metric_payload, query_payload
 from atoll.partition import split
 from atoll.shards import Shard
 from atoll.specs import Spec
 from atoll.trees import Tree
 from atoll.views import codes
+from examples_base import families
 
 LOADERS = {
     "iris": load_iris,
@@ -36,6 +35,15 @@ TASK = {"diabetes": "regression"}
 def data(name: str) -> tuple[np.ndarray, np.ndarray]:
     """X and y of one of scikit-learn's bundled data sets."""
     return LOADERS[name](return_X_y=True)
+
+
+def queries(name: str) -> np.ndarray:
+    """Rows that are near training rows, and some that are training rows."""
+    X = data(name)[0]
+    rng = np.random.default_rng(11)
+    rows = X[rng.choice(len(X), size=40, replace=False)]
+    spread = X.std(axis=0) * 0.05
+    return np.concatenate([rows[:10], rows[10:] + rng.normal(size=rows[10:].shape) * spread])
 
 
 PARTITIONS = ["iid", "label", "dirichlet", "one-row"]
@@ -109,21 +117,12 @@ class Asked(NamedTuple):
     combine_settings: dict[str, Any] = {}
 
 
-def _search(**settings: Any) -> dict[str, Any]:
-    metric, _ = metric_payload(Metric("euclidean", {}, {}, None))
-    return {"method": "brute", "leaf_size": 30, **metric, **settings}
-
-
-def _wine(name: str) -> Tree:
-    return query_payload(data(name)[0][:7] + 0.05)
-
-
 @cache
 def asked(name: str) -> dict[str, Asked]:
     """An example of every operation, over a data set."""
-    X, y = data(name)
+    y = data(name)[1]
     seen = (codes([np.unique(y)]),)
-    C, d = len(np.unique(y)), X.shape[1]
+    C = len(np.unique(y))
     return {
         "null.ping": Asked({}, {}, "Sum"),
         "null.count": Asked({}, {}, "Sum"),
@@ -132,17 +131,15 @@ def asked(name: str) -> dict[str, Asked]:
         "describe.labels": Asked({"n_classes": [C]}, {}, "Sum", seen),
         "statistics.sums": Asked({}, {}, "Mean"),
         "statistics.weight": Asked({}, {}, "Sum"),
+        "statistics.stored": Asked({}, {}, "Sum"),
         "statistics.extrema": Asked({}, {}, "Extrema"),
         "statistics.class_moments": Asked({"n_classes": C}, {}, "Moments", seen),
-        "statistics.count_below": Asked({}, {"threshold": np.full((1, C, d), float(np.median(X)))}, "Sum", seen),
-        "neighbors.nearest": Asked(_search(k=3, labels="code"), _wine(name), "TopK", seen, {"k": 3}),
-        "neighbors.within": Asked(_search(radius=60.0, labels="target"), _wine(name), "Each"),
-        "neighbors.density": Asked(
-            _search(bandwidth=9.0, kernel="gaussian", algorithm="kd_tree", atol=0.0, rtol=0.0, breadth_first=True),
-            _wine(name),
-            "LogSum",
-        ),
+        **{op: one for family in families() for op, one in getattr(family, "asked", _none)(name).items()},
     }
+
+
+def _none(name: str) -> dict[str, Asked]:
+    return {}
 
 
 def combine(name: str, **settings: Any) -> Any:

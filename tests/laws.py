@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
-from sklearn.neighbors import (
-    KernelDensity,
-    KNeighborsClassifier,
-    KNeighborsRegressor,
-    NearestCentroid,
-    NearestNeighbors,
-    RadiusNeighborsClassifier,
-    RadiusNeighborsRegressor,
-)
+import scipy.sparse as sp
 
-from cases import TASK, data
+from cases import data, queries
+from examples_base import Example, families
 
 METHODS = (
     "predict",
@@ -31,42 +23,10 @@ METHODS = (
 CLOSE = 1e-9
 
 
-def radius(name: str) -> float:
-    """A radius within which every query of `queries` has neighbours, and few of them."""
-    distance = NearestNeighbors(n_neighbors=8).fit(data(name)[0]).kneighbors(queries(name))[0]
-    return float(distance[:, -1].max() * 1.000123)
-
-
-def queries(name: str) -> np.ndarray:
-    """Rows that are near training rows, and some that are training rows."""
-    X = data(name)[0]
-    rng = np.random.default_rng(11)
-    rows = X[rng.choice(len(X), size=40, replace=False)]
-    spread = X.std(axis=0) * 0.05
-    return np.concatenate([rows[:10], rows[10:] + rng.normal(size=rows[10:].shape) * spread])
-
-
-# One or more settings of every estimator that a recipe is registered for; the suites fail until an example stands here.
-EXAMPLES: dict[type, list[Callable[[str], Any]]] = {
-    KNeighborsClassifier: [
-        lambda name: KNeighborsClassifier(n_neighbors=3),
-        lambda name: KNeighborsClassifier(n_neighbors=7, weights="distance", algorithm="brute"),
-    ],
-    KNeighborsRegressor: [lambda name: KNeighborsRegressor(n_neighbors=4, algorithm="ball_tree")],
-    NearestNeighbors: [lambda name: NearestNeighbors(n_neighbors=5, radius=radius(name), metric="manhattan")],
-    RadiusNeighborsClassifier: [lambda name: RadiusNeighborsClassifier(radius=radius(name), algorithm="brute")],
-    RadiusNeighborsRegressor: [lambda name: RadiusNeighborsRegressor(radius=radius(name), weights="distance")],
-    NearestCentroid: [
-        lambda name: NearestCentroid(shrink_threshold=0.1),
-        lambda name: NearestCentroid(metric="manhattan"),
-    ],
-    KernelDensity: [lambda name: KernelDensity(bandwidth=radius(name), rtol=0, atol=0)],
+# Settings of every estimator that a recipe is registered for; the suites fail until an example stands in `examples/`.
+EXAMPLES: dict[type, list[Example]] = {
+    kind: made for family in families() for kind, made in getattr(family, "EXAMPLES", {}).items()
 }
-
-
-def fits(estimator: Any, name: str) -> bool:
-    """Whether an estimator is for the targets of a data set."""
-    return not (is_classifier(estimator) and TASK.get(name) == "regression")
 
 
 def answers(model: Any, Q: np.ndarray) -> dict[str, np.ndarray]:
@@ -84,14 +44,28 @@ def answers(model: Any, Q: np.ndarray) -> dict[str, np.ndarray]:
         elif method == "kneighbors":
             found["distances"], found["ids"] = got
         else:
-            found[method] = got
+            found[method] = got.toarray() if sp.issparse(got) else np.asarray(got)
     return found
 
 
 def attributes(model: Any) -> dict[str, np.ndarray]:
-    """Public fitted arrays and numbers, by name."""
+    """Public fitted arrays and numbers, by name; those of lists and mappings one by one."""
     public = {n: v for n, v in vars(model).items() if n.endswith("_") and not n.startswith("_")}
-    return {n: np.asarray(v) for n, v in public.items() if np.asarray(v).dtype.kind in "biuf"}
+    return {name: array for n, v in public.items() for name, array in arrays(n, v) if array.dtype.kind in "biuf"}
+
+
+def arrays(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays that a fitted attribute is made of."""
+    if sp.issparse(value):
+        yield name, value.toarray()
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from arrays(f"{name}[{key!r}]", inner)
+    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
+        for i, inner in enumerate(value):
+            yield from arrays(f"{name}[{i}]", inner)
+    elif isinstance(value, np.ndarray | np.generic | int | float):
+        yield name, np.asarray(value)
 
 
 def rounding(pooled: Any, name: str) -> float:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.linalg.lapack import dtpqrt
 
 from atoll.specs import Registry, Spec
 from atoll.trees import Array, Tree
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 Part = tuple[int, int, Tree]
+_PANEL = 16
 
 
 class Combine(NamedTuple):
@@ -173,33 +175,80 @@ def _chan(a: Tree, b: Tree) -> Tree:
     extra = (1,) * (a["mean"].ndim - n.ndim)
     share_b, na = share.reshape(n.shape + extra), a["n"].reshape(n.shape + extra)
     delta = b["mean"] - a["mean"]
-    return {"n": n, "mean": a["mean"] + delta * share_b, "m2": a["m2"] + b["m2"] + delta * delta * (na * share_b)}
+    if "rest" not in a:
+        return {"n": n, "mean": a["mean"] + delta * share_b, "m2": a["m2"] + b["m2"] + delta * delta * (na * share_b)}
+    some, delta = na > 0, delta + (b["rest"] - a["rest"])
+    mean, rest = np.where(some, a["mean"], b["mean"]), np.where(some, a["rest"] + delta * share_b, b["rest"])
+    return {"n": n, "mean": mean, "rest": rest, "m2": a["m2"] + b["m2"] + delta * delta * (na * share_b)}
+
+
+def _whole_mean(tree: Tree) -> Tree:
+    if "rest" not in tree:
+        return tree
+    return {**tree, "mean": tree["mean"] + tree["rest"], "rest": np.zeros_like(tree["rest"])}
 
 
 @combines.register("Moments")
 def Moments() -> Combine:
     """Counts, means and summed squared deviations, by the pairwise formula of Chan, Golub & LeVeque (1979).
 
-    Trees have `n` of shape (...), `mean` and `m2` of shape (..., d), all float64. Nothing is lost to cancellation
-    however far the means are from zero.
+    Trees have `n` of shape (...), `mean` and `m2` of shape (..., d), all float64. Where means are much larger than the
+    spread around them, rounding them costs digits of `m2`; then trees also have `rest` of shape (..., d), and a mean is
+    ``mean + rest``, to twice the digits. Nothing is lost to cancellation then, however far the means are from zero. In
+    the result `mean` is whole and `rest` is zero.
     """
-    return Combine(Spec("Moments"), _chan, _same, "merge")
+    return Combine(Spec("Moments"), _chan, _whole_mean, "merge")
 
 
 def _triangle(a: Tree, b: Tree) -> Tree:
-    r: Array = np.asarray(np.linalg.qr(np.concatenate([a["R"], b["R"]]), mode="r"))
-    signs = np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return {"R": r * signs[:, None]}
+    if "centre" not in a:
+        return {"R": _stacked(a["R"], b["R"])}
+    of_a, of_b = np.square(a["R"][..., :1, 0]), np.square(b["R"][..., :1, 0])
+    share = np.divide(of_b, of_a + of_b, out=np.zeros_like(of_a), where=of_b > 0)
+    centre: Array = a["centre"] + share * (b["centre"] - a["centre"])
+    return {"R": _stacked(_about(a, centre), _about(b, centre)), "centre": centre}
+
+
+def _about(tree: Tree, centre: Array) -> Array:
+    """The triangle of the same rows about another centre: only its first row differs."""
+    r: Array = tree["R"].copy()
+    r[..., 0, 1:] += r[..., :1, 0] * (tree["centre"] - centre)
+    return r
+
+
+def _stacked(a: Array, b: Array) -> Array:
+    """The triangle of two triangles, one on top of the other; of pairs of them, where there are further dimensions."""
+    p = a.shape[-1]
+    pairs = zip(a.reshape(-1, p, p), b.reshape(-1, p, p), strict=True)
+    made = [dtpqrt(p, min(p, _PANEL), np.asfortranarray(top), np.asfortranarray(below))[0] for top, below in pairs]
+    r = np.triu(np.stack(made)) if made else np.zeros((0, p, p))
+    signs = np.where(np.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)
+    return np.ascontiguousarray(r * signs[:, :, None]).reshape(a.shape)
+
+
+def _about_mean(tree: Tree) -> Tree:
+    if "centre" not in tree:
+        return tree
+    r, root = tree["R"].copy(), tree["R"][..., :1, 0]
+    mean: Array = tree["centre"] + np.divide(r[..., 0, 1:], root, out=np.zeros_like(tree["centre"]), where=root > 0)
+    r[..., 0, 1:] = 0
+    return {"R": r, "centre": mean}
 
 
 @combines.register("Triangle")
 def Triangle() -> Combine:
     """The triangular factor of stacked rows (TSQR; Demmel et al., 2012).
 
-    Trees have `R` of shape (p, p), upper triangular with a non-negative diagonal, and ``RᵀR = XᵀX`` of all rows without
-    ever forming it, so that no digit is lost to the squared condition number.
+    Trees have `R` of shape (..., p, p), upper triangular with a non-negative diagonal, and ``RᵀR = XᵀX`` of all rows
+    without ever forming it, so that no digit is lost to the squared condition number.
+
+    Where trees also have `centre` of shape (..., p - 1), the rows are ``√w (1, x - centre)``: each contribution is
+    about a centre of its own, and is moved to the common one as they are joined, which changes nothing but the first
+    row. So means far from zero cost no digits, as in `Moments`. In the result `centre` is the weighted mean of all
+    rows, ``R[0, 0]`` the root of their weight, the rest of its first row zero, and ``R[1:, 1:]`` the triangle of the
+    centred rows.
     """
-    return Combine(Spec("Triangle"), _triangle, _same, "merge")
+    return Combine(Spec("Triangle"), _triangle, _about_mean, "merge")
 
 
 def _nearest(k: int, a: Tree, b: Tree) -> Tree:

@@ -1,37 +1,30 @@
-"""A federation: nodes with their rows, where they run, and the rules that hold there."""
+"""A federation: nodes with their rows, and what can be asked of them."""
 
 from __future__ import annotations
 
-import html
-import os
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
+from sklearn.utils import get_tags
 
 from atoll.combine import Each
-from atoll.engines import Engine, find, live
 from atoll.errors import InvalidData, NotAvailable, explain
-from atoll.messages import DEFAULT_RULE, Rule
+from atoll.evaluation import Evaluation, evaluate, subject_of
+from atoll.messages import digest
+from atoll.models import to_bytes
+from atoll.nodes import Nodes
 from atoll.partition import PartitionReport, by_column, split
-from atoll.progress import reporter
 from atoll.rng import as_seed
-from atoll.rounds import Rounds
-from atoll.run import Run
-from atoll.shards import Shard, as_target, is_sparse
-from atoll.specs import Spec, check_settings, read
-from atoll.topology import plans
+from atoll.shards import Shard, as_target
 from atoll.trees import Array
 from atoll.views import codes
 
 __all__ = ["Federation"]
 
 
-class Federation:
+class Federation(Nodes):
     """Nodes with their rows, the name of an engine, and the rules that hold there.
 
     A federation is a value: it can be pickled, and holds no live handle. Its nodes start at first use; when it is
@@ -63,45 +56,6 @@ class Federation:
     names : tuple of str
         Node names, in order of their numbers.
     """
-
-    def __init__(
-        self,
-        shards: Sequence[Shard],
-        *,
-        engine: str = "inprocess",
-        n_workers: int | None = None,
-        topology: str | Spec = "star",
-        rule: Rule | None = None,
-        journal: str | os.PathLike[str] | None = None,
-        run: str = "run",
-        random_state: int | np.random.RandomState | np.random.Generator | None = None,
-        verbose: int | None = None,
-    ) -> None:
-        self._shards = tuple(sorted(shards, key=lambda s: s.name))
-        self.names = tuple(s.name for s in self._shards)
-        self.engine = engine
-        self.n_workers = n_workers
-        self.plan = topology if isinstance(topology, Spec) else read(plans, topology)
-        self.rule = (rule or DEFAULT_RULE).validated()
-        self.journal = None if journal is None else os.fspath(journal)
-        self.run_name = run
-        self.seed = as_seed(random_state)
-        self.verbose = verbose
-        self._check()
-        self._attachment: _Attachment | None = None
-
-    def _check(self) -> None:
-        if not self._shards:
-            raise InvalidData(explain("a federation needs at least one node"))
-        twice = sorted({a for a, b in pairwise(self.names) if a == b})
-        if twice:
-            raise InvalidData(explain("two nodes have the same name", got=", ".join(map(repr, twice))))
-        empty = [s.name for s in self._shards if not s.n_rows]
-        if empty:
-            raise InvalidData(explain("a node has no rows", where=f"node {empty[0]!r}", hint="leave it out"))
-        find(self.engine)
-        check_settings(plans, self.plan)
-        plans[self.plan.name](self.n_nodes, **self.plan.settings)
 
     @classmethod
     def simulate(
@@ -205,51 +159,73 @@ class Federation:
             first += shard.n_rows
         return cls(made, **settings)
 
-    @property
-    def n_nodes(self) -> int:
-        """Number of nodes."""
-        return len(self._shards)
+    def evaluate(
+        self,
+        model: Any,
+        scoring: str | Sequence[str] | None = None,
+        *,
+        per_node: bool = True,
+        sample_weight: bool = True,
+        bins: int | None = None,
+    ) -> Evaluation:
+        """How good a fitted model is on the rows of these nodes: on all of them, on each node, and by class.
 
-    def __len__(self) -> int:
-        return self.n_nodes
-
-    def live(self) -> tuple[Engine, str]:
-        """A running engine and the key of these nodes there; started at first use."""
-        attachment = self._attachment
-        if attachment is None or not attachment.current(self.engine, self.n_workers):
-            attachment = self._attachment = _Attachment(self)
-            self._shards = tuple(attachment.engine.held(attachment.key))
-        return attachment.engine, attachment.key
-
-    def rounds(self, estimator: str, trust: str = "federated", name: str | None = None) -> Rounds:
-        """Open a run.
+        The model travels to the nodes as data; what leaves them are counts of confusions and sums of losses, and for
+        ROC AUC and average precision their distinct scores.
 
         Parameters
         ----------
-        estimator : str
-            What is fitted, for the record.
-        trust : {"federated", "distributed"}
-            Who owns the rows.
-        name : str, optional
-            Of the run in the journal; the federation's `run` by default.
+        model : estimator
+            Fitted, of scikit-learn, `Distributed` or `Federated`.
+        scoring : str, sequence of str, or None
+            Names of metrics as scikit-learn has them (`sklearn.metrics.get_scorer_names`), such as ``"accuracy"`` or
+            ``["r2", "neg_mean_absolute_error"]``; None: a few that suit the model.
+        per_node : bool, default=True
+            Whether nodes tell their own sums, or only the sum over all of them is formed.
+        sample_weight : bool, default=True
+            Whether weights count where rows have them.
+        bins : int, optional
+            Count scores in so many ranges for ROC AUC and average precision, so that what leaves a node does not grow
+            with its rows; the result then has bounds. By default the result is exact.
 
         Returns
         -------
-        Rounds
-        """
-        run = Run(name or self.run_name, estimator, trust, self.names, self.engine, _written(self.plan), self.seed)
-        return Rounds(self, run, reporter(self.verbose))
+        Evaluation
 
-    def pooled(self) -> Shard:
-        """All rows in the order of their global ids; for `Distributed`, where the rows are yours."""
-        ids = np.concatenate([s.ids for s in self._shards])
-        stack: Any = sp.vstack if is_sparse(self._shards[0].X) else np.concatenate
-        X = stack([s.X for s in self._shards])
-        y = None if self._shards[0].y is None else np.concatenate([s.labels() for s in self._shards])
-        columns = {c: np.concatenate([s.columns[c] for s in self._shards]) for c in self._shards[0].columns}
-        names = self._shards[0].feature_names
-        whole = Shard.of("(all rows)", X, y, ids=ids, feature_names=names, columns=columns)
-        return whole.take(np.argsort(ids, kind="stable"))
+        Raises
+        ------
+        NotFittedError
+            If the model is not fitted.
+        NotAvailable
+            If the model asks the nodes for its answers, as federated nearest neighbours do.
+        InvalidData, UnknownName
+            For metrics that cannot be computed, or rows that do not suit the model.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.neighbors import NearestCentroid
+        >>> from atoll import Federated, Federation
+        >>> X, y = load_iris(return_X_y=True)
+        >>> sites = Federation.simulate(X, y, n_nodes=3)
+        >>> model = Federated(NearestCentroid()).fit(sites)
+        >>> print(sites.evaluate(model, ["accuracy", "f1_macro"], per_node=False))
+        NearestCentroid on 150 rows of 3 nodes
+        metric    all rows
+        accuracy    0.9267
+        f1_macro    0.9266
+        <BLANKLINE>
+        class  rows  precision  recall      f1
+        0        50     1.0000  1.0000  1.0000
+        1        50     0.8679  0.9200  0.8932
+        2        50     0.9149  0.8600  0.8866
+        """
+        found = subject_of(model, scoring)
+        what = digest([to_bytes(found.model), [w.name for w in found.wanted], per_node, sample_weight, bins])
+        rounds = self.rounds(found.name, name=f"evaluate-{what[:16]}")
+        allow_nan = get_tags(found.model).input_tags.allow_nan
+        rounds.meet(classes=found.task == "classes", ensure_all_finite="allow-nan" if allow_nan else True)
+        return evaluate(rounds, found.model, scoring, per_node=per_node, sample_weight=sample_weight, bins=bins)
 
     def report(self) -> PartitionReport:
         """Who has how many rows of which class: labels per node, total variation, effective classes, Gini of sizes.
@@ -273,57 +249,8 @@ class Federation:
         counts = counted["count.0"].reshape(len(names), n[0])
         return PartitionReport.from_counts(names, schema.classes[0].tolist(), counts)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_attachment": None}
-
-    def __repr__(self) -> str:
-        sizes = [s.n_rows for s in self._shards]
-        few, many = min(sizes), max(sizes)
-        rows = f"{few} rows each" if few == many else f"{few} to {many} rows"
-        where = f"engine={self.engine!r}, topology={_written(self.plan)!r}"
-        nodes = "1 node" if self.n_nodes == 1 else f"{self.n_nodes} nodes"
-        return f"Federation({nodes}, {rows}, {self._shards[0].n_features} features, {where})"
-
-    def _repr_html_(self) -> str:
-        shown = self._shards if self.n_nodes <= _SHOWN else self._shards[: _SHOWN - 1]
-        rows = [
-            f'<tr><th scope="row">{html.escape(s.name)}</th><td style="text-align:right">{s.n_rows}</td></tr>'
-            for s in shown
-        ]
-        rest = self.n_nodes - len(shown)
-        rows += [f'<tr><th scope="row">and {rest} more</th><td></td></tr>'] if rest else []
-        head = '<th scope="col">node</th><th scope="col">rows</th>'
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        return f"<p>{html.escape(repr(self))}</p>{table}"
-
-
-_SHOWN = 20
-
-
-class _Attachment:
-    """A federation's shards at a live engine; given back when the federation is collected."""
-
-    def __init__(self, federation: Federation) -> None:
-        self._bare = live(federation.engine, federation.n_workers)
-        self.engine: Engine = self._bare
-        if federation.journal is not None:
-            from atoll.journal import Journal  # with the wire format, which nothing else in this process may need
-
-            self.engine = Journal(self._bare, federation.journal)
-        self.key = self.engine.attach(federation._shards)
-        weakref.finalize(federation, self._bare.detach, self.key)
-
-    def current(self, name: str, n_workers: int | None) -> bool:
-        """Whether the engine is still the live one: it is not after it was closed, or after a fork."""
-        return live(name, n_workers) is self._bare
-
 
 def _numbered(n: int) -> tuple[str, ...]:
     """Names for n nodes whose sorted order is the order of their numbers."""
     width = len(str(max(n - 1, 0)))
     return tuple(f"node-{i:0{width}d}" for i in range(n))
-
-
-def _written(spec: Spec) -> str:
-    inside = ", ".join(f"{k}={v}" for k, v in spec.settings.items())
-    return f"{spec.name}({inside})" if inside else spec.name

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from numpy.random import Generator
 
@@ -26,10 +26,12 @@ from atoll.progress import Progress, Silent
 from atoll.rng import stream
 from atoll.run import Row, Run
 from atoll.schema import Schema, agree
-from atoll.shards import blank
+from atoll.shards import Shard, blank
 from atoll.specs import Spec
+from atoll.table import Table
 from atoll.transforms import Transform, chain
 from atoll.trees import Tree, TreeSpec, nbytes
+from atoll.views import numbers, viewer
 from atoll.worker import LATE, promise
 
 __all__ = ["Keeper", "Link", "Rounds"]
@@ -76,9 +78,16 @@ class _State:
 
     number: int = 0
     base: dict[int, int] = field(default_factory=dict)
-    members: tuple[int, ...] | None = None
-    schema: Schema | None = None
     saved: tuple[int, Tree] | None = None
+
+
+class _Met(NamedTuple):
+    """What a round 0 agreed on, a shard like every node's without rows, who takes part, and how it was asked."""
+
+    schema: Schema
+    empty: Shard
+    members: tuple[int, ...]
+    settings: dict[str, Any]
 
 
 class Rounds:
@@ -99,14 +108,26 @@ class Rounds:
         self.run = run
         self.progress: Progress = progress or Silent()
         self._views: tuple[Spec, ...] = ()
+        self._raw = False
         self._state = _State()
+        self._met: _Met | None = None
+        self._schema: Schema | None = None
 
     @property
     def schema(self) -> Schema:
-        """What all nodes agreed on in round 0."""
-        if self._state.schema is None:
+        """What all nodes agreed on in round 0, the rows as these views show them."""
+        if self._met is None:
             raise RuntimeError("round 0 has not been held")
-        return self._state.schema
+        if self._schema is None:
+            self._schema = self._met.schema.seen(self.seen)
+        return self._schema
+
+    @property
+    def seen(self) -> Shard:
+        """A shard without rows that looks like every node's through these views."""
+        if self._met is None:
+            raise RuntimeError("round 0 has not been held")
+        return viewer(self.views)(self._met.empty)
 
     def meet(self, *, classes: bool, ensure_all_finite: bool | str = False) -> Schema:
         """Hold round 0: agree on columns, types and, for a classifier, the union of classes.
@@ -126,17 +147,61 @@ class Rounds:
             Naming the node and column with values that are not finite.
         """
         settings = {"classes": classes, "ensure_all_finite": ensure_all_finite}
-        answers = self.round("describe.schema", combine=Each(), settings=settings)
+        schema, members = self._agreed(settings, tuple(range(len(self.link.names))))
+        self._met, self._schema = _Met(schema, schema.empty(), members, settings), None
+        self._views = (*schema.arranged, *self._views)
+        return schema
+
+    def _agreed(
+        self, settings: dict[str, Any], asked: tuple[int, ...], *, empty: bool = False
+    ) -> tuple[Schema, tuple[int, ...]]:
+        answers = self.round("describe.schema", combine=Each(), settings=settings, cohort=asked)
         refused = self.run.rows[-1].refused
-        members = tuple(i for i, name in enumerate(self.link.names) if name not in refused)
-        self._state.schema = agree([self.link.names[i] for i in members], answers)
-        self._state.members = members
-        return self._state.schema
+        members = [i for i in asked if self.link.names[i] not in refused]
+        schema = agree([self.link.names[i] for i in members], answers, empty=empty)
+        with_rows = [i for i, n in enumerate(schema.rows) if n]
+        nodes, rows = tuple(schema.nodes[i] for i in with_rows), tuple(schema.rows[i] for i in with_rows)
+        return schema._replace(nodes=nodes, rows=rows), tuple(members[i] for i in with_rows)
+
+    def only(self, view: Spec) -> Rounds:
+        """The same run over the rows that a view keeps; round 0 is held again among them.
+
+        Parameters
+        ----------
+        view : Spec
+            A view that leaves rows out. Nodes that have none left take no part.
+
+        Returns
+        -------
+        Rounds
+        """
+        met = self._met
+        if met is None:
+            raise RuntimeError("round 0 has not been held")
+        other = self.through(view)
+        schema, members = other.raw._agreed(met.settings, met.members, empty=True)
+        other._met, other._schema = _Met(schema, met.empty, members, met.settings), None
+        return other
+
+    @property
+    def raw(self) -> Rounds:
+        """The same run, its rows as they were given: text, categories and whole numbers stay what they are."""
+        other = copy.copy(self)
+        other._raw, other._schema = True, None
+        return other
+
+    @property
+    def views(self) -> tuple[Spec, ...]:
+        """How rows look to what is asked here; a table is a matrix of floats unless it is asked for `raw`."""
+        if self._met is None or self._raw:
+            return self._views
+        seen = viewer(self._views)(self._met.empty)
+        return (*self._views, numbers()) if isinstance(seen.X, Table) else self._views
 
     def through(self, *views: Spec) -> Rounds:
         """The same run, its nodes seen through further views."""
         other = copy.copy(self)
-        other._views = self._views + views
+        other._views, other._schema = self._views + views, None
         return other
 
     def rng(self, use: str) -> Generator:
@@ -246,7 +311,7 @@ class Rounds:
         cohort: Sequence[int] | None, code: Transform, plan: Spec | None, step: int,
     ) -> Exchange:  # fmt: skip
         state = self._state
-        everyone = tuple(range(len(self.link.names))) if state.members is None else state.members
+        everyone = tuple(range(len(self.link.names))) if self._met is None else self._met.members
         asked = everyone if cohort is None else tuple(cohort)
         if not asked:
             raise InvalidData(explain("nobody is asked", where=f"operation {op}"))
@@ -255,12 +320,12 @@ class Rounds:
         state.number += 1
         x = Exchange(
             run=self.run.name, number=state.number - 1, step=step, seed=self.run.seed, op=op, settings=dict(settings),
-            payload=payload, each=dict(each), view=self._views, cohort=asked,
+            payload=payload, each=dict(each), view=self.views, cohort=asked,
             base=tuple(state.base.get(node, -1) for node in asked), combine=combine.spec, transform=code.specs,
             plan=wiring, rule=self.link.rule, expects=TreeSpec({}),
         )  # fmt: skip
-        empty = blank() if state.schema is None else state.schema.empty()
-        most = float(max(state.schema.rows)) if state.schema is not None else math.inf
+        empty = blank() if self._met is None else self._met.empty
+        most = float(max(self._met.schema.rows)) if self._met is not None else math.inf
         return replace(x, expects=promise(x, empty, most))
 
     def _judge(self, x: Exchange, outcome: Outcome) -> None:

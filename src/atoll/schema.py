@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 
 from atoll.errors import InvalidData, SchemaMismatch, explain
-from atoll.shards import Shard, empty_shard
+from atoll.shards import Shard, empty_shard, is_sparse
+from atoll.specs import Spec
+from atoll.table import Form, Kind, Table
 from atoll.trees import Array, Tree
+from atoll.views import arrange
 
 __all__ = ["Schema", "agree"]
 
@@ -28,7 +32,7 @@ class Schema(NamedTuple):
     feature_names : tuple of str or None
         Where the data had names.
     dtype : str
-        Of the columns: the widest of the nodes'.
+        Of the columns: the widest of the nodes'; of a table what it is as one array, ``|O`` where there is text.
     sparse : bool
         Whether rows are sparse.
     n_outputs : int
@@ -37,6 +41,12 @@ class Schema(NamedTuple):
         `""` without targets; `"U"` for text, `"O"` for text that is given back as Python objects.
     classes : tuple of ndarray
         The union of classes, sorted, one array per output; empty unless asked for.
+    weighted : bool
+        Whether rows have sample weights.
+    form : Form or None
+        Where rows are tables: what their columns are.
+    uneven : bool
+        Whether columns of a node stand in another order, or are of another type, than agreed.
     """
 
     nodes: tuple[str, ...]
@@ -48,6 +58,19 @@ class Schema(NamedTuple):
     n_outputs: int
     target_dtype: str
     classes: tuple[Array, ...]
+    weighted: bool = False
+    form: Form | None = None
+    uneven: bool = False
+
+    @property
+    def columns(self) -> tuple[Kind, ...] | None:
+        """What each column is, where rows are tables; None where they are a matrix."""
+        return None if self.form is None else self.form.columns
+
+    @property
+    def arranged(self) -> tuple[Spec, ...]:
+        """The view through which rows of all nodes look alike; empty where they do so as they are."""
+        return (arrange(self.feature_names, self.form),) if self.uneven else ()
 
     @property
     def n_rows(self) -> int:
@@ -65,15 +88,35 @@ class Schema(NamedTuple):
         if self.target_dtype:
             shape = (0, self.n_outputs) if self.n_outputs else (0,)
             y = np.zeros(shape, dtype="U1" if self.target_dtype in _TEXT else self.target_dtype)
-        X = np.zeros((0, self.n_features), dtype=self.dtype)
-        if self.sparse:
-            import scipy.sparse as sp
+        columns = {"sample_weight": np.zeros(0)} if self.weighted else {}
+        if self.form is not None:
+            X: Any = Table.empty(self.form)
+        else:
+            X = np.zeros((0, self.n_features), dtype=self.dtype)
+            X = sp.csr_matrix(X) if self.sparse else X
+        whole = Shard.of("(empty)", X, y, feature_names=self.feature_names, columns=columns, raw=True)
+        return empty_shard(whole)
 
-            return empty_shard(Shard.of("(empty)", sp.csr_matrix(X), y, feature_names=self.feature_names))
-        return empty_shard(Shard.of("(empty)", X, y, feature_names=self.feature_names))
+    def seen(self, empty: Shard) -> Schema:
+        """The same nodes with rows as a view shows them.
+
+        Parameters
+        ----------
+        empty : Shard
+            What the view makes of `empty()`.
+
+        Returns
+        -------
+        Schema
+        """
+        return self._replace(
+            n_features=empty.n_features, feature_names=empty.feature_names, dtype=empty.X.dtype.str,
+            sparse=is_sparse(empty.X), weighted="sample_weight" in empty.columns,
+            form=empty.X.form if isinstance(empty.X, Table) else None, uneven=False,
+        )  # fmt: skip
 
 
-def agree(nodes: Sequence[str], answers: Tree) -> Schema:
+def agree(nodes: Sequence[str], answers: Tree, *, empty: bool = False) -> Schema:
     """Hold the answers of all nodes against each other.
 
     Parameters
@@ -82,6 +125,8 @@ def agree(nodes: Sequence[str], answers: Tree) -> Schema:
         Names of the nodes that answered, in order.
     answers : Tree
         Their `describe.schema` answers, joined in node order.
+    empty : bool, default=False
+        Whether a node may have no rows, as when a view leaves some out.
 
     Returns
     -------
@@ -92,31 +137,56 @@ def agree(nodes: Sequence[str], answers: Tree) -> Schema:
     SchemaMismatch
         Naming the node and, where there is one, the column that does not fit.
     InvalidData
-        If a node has no rows.
+        If a node has no rows, or none has.
     """
     rows = tuple(int(n) for n in answers["rows"])
-    if not all(rows):
-        empty = ", ".join(repr(n) for n, r in zip(nodes, rows, strict=True) if not r)
-        raise InvalidData(explain("a node has no rows", where=f"node {empty}", hint="leave it out"))
-    names = _names(nodes, answers)
+    if not (any(rows) if empty else all(rows)):
+        without = ", ".join(repr(n) for n, r in zip(nodes, rows, strict=True) if not r)
+        raise InvalidData(explain("a node has no rows", where=f"node {without}", hint="leave it out"))
+    own = _names(nodes, answers)
     _same(nodes, answers["features"], "has another number of columns")
     _same(nodes, answers["sparse"], "is sparse where others are dense", words=("dense", "sparse"))
     _same(nodes, answers["outputs"], "has another number of targets")
     kinds = [_kind(t) for t in answers["target"]]
     _same(nodes, np.asarray(kinds), "has labels of another type")
-    dtype = np.result_type(*[np.dtype(str(d)) for d in answers["dtype"]])
+    form, mixed = _form(nodes, answers, own)
     target = _widest(answers["target"].tolist())
     return Schema(
         nodes=tuple(nodes),
         rows=rows,
         n_features=int(answers["features"][0]),
-        feature_names=names,
-        dtype=dtype.str,
+        feature_names=own[0],
+        dtype=_dtype(answers, form),
         sparse=bool(answers["sparse"][0]),
         n_outputs=int(answers["outputs"][0]),
         target_dtype=target,
         classes=_union(answers, target),
+        weighted=bool(answers["weighted"].any()),
+        form=form,
+        uneven=mixed or len(set(own)) > 1,
     )
+
+
+def _dtype(answers: Tree, form: Form | None) -> str:
+    if form is not None:
+        return Table.empty(form).dtype.str
+    return np.result_type(*[np.dtype(str(d)) for d in answers["dtype"]]).str
+
+
+def _form(nodes: Sequence[str], answers: Tree, names: Sequence[tuple[str, ...] | None]) -> tuple[Form | None, bool]:
+    """What the columns are where a node has a table, and whether one differs from that."""
+    d, told = int(answers["features"][0]), iter(answers["columns"].tolist())
+    came = [str(x).split() for x in answers["dtype"]]
+    if all(len(words) == 1 for words in came):
+        return None, False
+    forms = []
+    for words, own, some in zip(came, names, answers["told"], strict=True):
+        kinds = tuple(Kind(h, t, c == "True", n) for h, t, c, n in (next(told) for _ in range(d if some else 0)))
+        kinds = kinds or (Kind("numbers", words[0], False, ""),) * d
+        source, text = words if len(words) == 2 else ("array", "text")
+        forms.append(Form(kinds, own, source, text == "objects"))
+    agreed = Form.agreed(nodes, forms)
+    return agreed, any(form != agreed for form in forms)
 
 
 _TEXT = ("U", "O")
@@ -146,14 +216,15 @@ def _same(nodes: Sequence[str], values: Array, what: str, words: Sequence[str] |
             )  # fmt: skip
 
 
-def _names(nodes: Sequence[str], answers: Tree) -> tuple[str, ...] | None:
+def _names(nodes: Sequence[str], answers: Tree) -> list[tuple[str, ...] | None]:
+    """The names of each node's columns: the same ones, in any order unless one stands there twice."""
     ends = np.cumsum(answers["named"])
     columns = [tuple(str(n) for n in part) for part in np.split(answers["names"], ends[:-1])]
     first = columns[0]
     for node, own in zip(nodes, columns, strict=True):
-        if own != first:
+        if own != first and (sorted(own) != sorted(first) or len(set(own)) < len(own)):
             raise SchemaMismatch(_difference(node, own, nodes[0], first))
-    return first or None
+    return [own or None for own in columns]
 
 
 def _difference(node: str, own: tuple[str, ...], other: str, expected: tuple[str, ...]) -> str:
@@ -172,7 +243,7 @@ def _difference(node: str, own: tuple[str, ...], other: str, expected: tuple[str
         f"node {node!r} " + " and ".join(what),
         got=", ".join(own),
         expected=f"{', '.join(expected)} (node {other!r})",
-        hint="rename, add or reorder the columns of this node",
+        hint="rename, add or leave out columns of this node",
     )
 
 

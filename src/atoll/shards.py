@@ -10,9 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from atoll.errors import InvalidData, explain
+from atoll.table import Table, is_frame
 from atoll.trees import Array, Tree, nbytes
 
-__all__ = ["Shard", "as_target", "blank", "empty_shard", "is_sparse"]
+__all__ = ["Shard", "as_rows", "as_target", "blank", "empty_shard", "is_sparse", "on_file", "weights"]
 
 T = TypeVar("T")
 
@@ -25,8 +26,9 @@ class Shard:
     ----------
     name : str
         The node's name; nodes are numbered by sorted name.
-    X : ndarray of shape (n, d) or scipy CSR matrix of shape (n, d)
-        float32 or float64, C-contiguous (or with sorted indices).
+    X : ndarray of shape (n, d), scipy CSR matrix of shape (n, d), or Table
+        float32 or float64, C-contiguous (or with sorted indices); a table where there is text, or where rows are kept
+        as they were given.
     y : ndarray of shape (n,) or (n, n_outputs), or None
         Targets: numbers, booleans, or text (dtype U).
     ids : ndarray of shape (n,), int64
@@ -58,6 +60,7 @@ class Shard:
         ids: Array | None = None,
         feature_names: Sequence[str] | None = None,
         columns: Tree | None = None,
+        raw: bool = False,
     ) -> Shard:
         """Bring rows into the one memory layout.
 
@@ -66,7 +69,7 @@ class Shard:
         name : str
             The node's name.
         X : array-like or sparse matrix of shape (n, d)
-            Anything numeric. Data frames give their column names.
+            Anything numeric, or a data frame. Data frames give their column names.
         y : array-like of shape (n,) or (n, n_outputs), optional
             Targets.
         ids : ndarray of shape (n,), optional
@@ -75,24 +78,28 @@ class Shard:
             Defaults to those of a data frame.
         columns : Tree, optional
             Further arrays with one entry per row.
+        raw : bool, default=False
+            Whether whole numbers, truth values and objects stay what they are, in a `Table`, for estimators that tell
+            them apart. Otherwise they become floats, and only a data frame with text becomes a table.
 
         Raises
         ------
         InvalidData
-            If X is not numeric or not two-dimensional, or X and y differ in length; names the node.
+            If X cannot be used or is not two-dimensional, or X and y differ in length; names the node.
         """
-        matrix = _layout(name, X)
+        matrix = as_rows(X, where=f"node {name!r}", raw=raw)
         n = matrix.shape[0]
         target = None if y is None else as_target(y, where=f"node {name!r}")
         if target is not None and len(target) != n:
             raise InvalidData(explain("X and y differ in length", got=f"{n} and {len(target)}", where=f"node {name!r}"))
         names = feature_names if feature_names is not None else _column_names(X)
+        names = None if names is None else tuple(names)
         return cls(
             name=str(name),
-            X=matrix,
+            X=matrix.with_names(names) if isinstance(matrix, Table) else matrix,
             y=target,
             ids=np.arange(n, dtype=np.int64) if ids is None else np.ascontiguousarray(ids, dtype=np.int64),
-            feature_names=None if names is None else tuple(names),
+            feature_names=names,
             columns=dict(columns or {}),
             object_text=target is not None and target.dtype.kind == "U" and np.asarray(y).dtype.kind == "O",
         )
@@ -120,8 +127,21 @@ class Shard:
         """The same rows with further columns."""
         return replace(self, columns={**self.columns, **columns})
 
-    def take(self, rows: Array, name: str | None = None) -> Shard:
-        """Some of the rows, by index; ids and columns go with them."""
+    def with_rows(self, X: Any) -> Shard:
+        """Other values for the same rows, as a transformer makes them; targets, ids and columns stay."""
+        return replace(self, X=as_rows(X, where=f"node {self.name!r}", raw=True), feature_names=_column_names(X))
+
+    def select(self, which: Sequence[int] | Array) -> Shard:
+        """Some of the columns, by position."""
+        at = [int(i) for i in which]
+        names = None if self.feature_names is None else tuple(self.feature_names[i] for i in at)
+        if isinstance(self.X, Table):
+            return replace(self, X=self.X.select(at), feature_names=names)
+        X = self.X[:, at]
+        return replace(self, X=X.tocsr() if is_sparse(X) else np.ascontiguousarray(X), feature_names=names)
+
+    def take(self, rows: Array | slice, name: str | None = None) -> Shard:
+        """Some of the rows, by index or slice; ids and columns go with them."""
         return replace(
             self,
             name=self.name if name is None else name,
@@ -145,11 +165,17 @@ class Shard:
             memo.pop(next(iter(memo)), None)
         return value  # type: ignore[no-any-return]
 
+    def forget(self, key: object) -> None:
+        """Give up what `memo` keeps under a key, if it is still there."""
+        self._memo.pop(key, None)
+
     def to_tree(self) -> Tree:
         """All arrays by name, to travel to a local worker; `from_tree` is the inverse."""
         if is_sparse(self.X):
             shape = np.asarray(self.X.shape, dtype=np.int64)
             tree = {"X.data": self.X.data, "X.indices": self.X.indices, "X.indptr": self.X.indptr, "X.shape": shape}
+        elif isinstance(self.X, Table):
+            tree = {f"table.{n}": a for n, a in self.X.to_tree().items()}
         else:
             tree = {"X": self.X}
         if self.y is not None:
@@ -163,14 +189,17 @@ class Shard:
     @classmethod
     def from_tree(cls, name: str, tree: Tree) -> Shard:
         """Rebuild a shard on the arrays of `to_tree`, without copying them."""
+        names = tuple(str(n) for n in tree["names"]) if "names" in tree else None
         if "X" in tree:
             X: Any = tree["X"]
+        elif "table.rows" in tree:
+            parts = {n.removeprefix("table."): a for n, a in tree.items() if n.startswith("table.")}
+            X = Table.from_tree(parts, names)
         else:
-            parts = (tree["X.data"], tree["X.indices"], tree["X.indptr"])
             rows, columns = tree["X.shape"].tolist()
-            X = sp.csr_matrix(parts, shape=(rows, columns), copy=False)
+            arrays = (tree["X.data"], tree["X.indices"], tree["X.indptr"])
+            X = sp.csr_matrix(arrays, shape=(rows, columns), copy=False)
             X.has_sorted_indices = True
-        names = tuple(str(n) for n in tree["names"]) if "names" in tree else None
         more = {n.removeprefix("column."): a for n, a in tree.items() if n.startswith("column.")}
         return cls(name, X, tree.get("y"), tree["ids"], names, more, bool(tree["object_text"][0]))
 
@@ -184,6 +213,16 @@ class Shard:
 def is_sparse(X: object) -> bool:
     """Whether rows are a scipy sparse matrix or array."""
     return bool(sp.issparse(X))
+
+
+def on_file(X: object) -> bool:
+    """Whether rows are mapped from a file and need not fit memory; they are then asked about piece by piece."""
+    return isinstance(X, np.memmap)
+
+
+def weights(shard: Shard) -> Array | None:
+    """The sample weights of a node's rows, float64 of shape (n,); None where every row counts once."""
+    return shard.columns.get("sample_weight")
 
 
 def blank() -> Shard:
@@ -204,18 +243,47 @@ def _column_names(X: object) -> tuple[str, ...] | None:
     return names if all(isinstance(n, str) for n in names) else None
 
 
-def _layout(name: str, X: Any) -> Any:
-    where = f"node {name!r}"
+def as_rows(X: Any, where: str = "X", raw: bool = False) -> Any:
+    """Bring rows into the memory layout of a shard.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix, data frame or Table of shape (n, d)
+        Rows. A table is left alone.
+    where : str
+        Named in errors.
+    raw : bool, default=False
+        Whether whole numbers, truth values and objects stay what they are, in a table.
+
+    Returns
+    -------
+    ndarray, csr_matrix or Table
+
+    Raises
+    ------
+    InvalidData
+        If X cannot be used or is not two-dimensional.
+    """
+    if isinstance(X, Table):
+        return X
     if is_sparse(X):
         matrix = sp.csr_matrix(X, dtype=_float(X.dtype), copy=False)
         if not matrix.has_canonical_format:
             matrix = matrix.copy()
             matrix.sum_duplicates()
         return matrix
+    if is_frame(X) and not _is_matrix(X, raw):
+        table = Table.of(X, where=where)
+        return table if raw or table.form.first_text() is not None else table.matrix()
+    if on_file(X) and X.ndim == 2 and X.dtype == _float(X.dtype) and X.flags.c_contiguous:
+        return X
     array = np.asarray(X)
     if array.ndim != 2:
         hint = "reshape(-1, 1) for one feature, reshape(1, -1) for one row"
         raise InvalidData(explain("X must be two-dimensional", got=f"{array.ndim} dimensions", where=where, hint=hint))
+    if raw and array.dtype.kind != "f":
+        given = array if hasattr(X, "dtype") or array.dtype.kind != "U" else np.asarray(X, dtype=object)
+        return Table.of(given, where=where)
     if array.dtype.kind not in "fiub":
         try:
             array = array.astype(np.float64)
@@ -223,6 +291,16 @@ def _layout(name: str, X: Any) -> Any:
             hint = "encode categories first, for example with sklearn.preprocessing.OrdinalEncoder"
             raise InvalidData(explain("X is not numeric", got=str(error), where=where, hint=hint)) from None
     return np.ascontiguousarray(array, dtype=_float(array.dtype))
+
+
+def _is_matrix(frame: Any, raw: bool) -> bool:
+    """Whether a data frame is an array of numbers as it stands; a raw one only where all are floats of one width."""
+    pandas = hasattr(frame, "iloc")
+    kinds = {str(dtype) for dtype in frame.dtypes}
+    if raw:
+        return kinds in ([{"float32"}, {"float64"}] if pandas else [{"Float32"}, {"Float64"}])
+    starts = ("float", "int", "uint", "bool") if pandas else ("Float", "Int", "UInt")
+    return all(kind.startswith(starts) and "[" not in kind and kind != "boolean" for kind in kinds)
 
 
 def _float(dtype: Any) -> Any:

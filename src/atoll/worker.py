@@ -16,19 +16,20 @@ from atoll.combine import Combine, Part, close, combines, push
 from atoll.context import Ctx
 from atoll.errors import AtollError
 from atoll.memory import Memory
-from atoll.messages import Exchange, Outcome
+from atoll.messages import Exchange, Outcome, Reply
 from atoll.operations import Operation, operations
-from atoll.shards import Shard
+from atoll.shards import Shard, is_sparse, on_file
 from atoll.topology import HUB, Plan, Routed, plans, route
 from atoll.transforms import Transform, build
 from atoll.trees import Tree, TreeSpec, check, contract, finite, nbytes
 from atoll.views import viewer
 
-__all__ = ["LATE", "Block", "Bound", "Gate", "allow", "assemble", "block", "execute", "promise"]
+__all__ = ["LATE", "Block", "Bound", "Gate", "allow", "assemble", "block", "execute", "piece_rows", "promise"]
 
 Gate = Callable[[Exchange, Shard], None]
 LATE = "late"
 _WAITING = 1 << 16
+_PIECE = 1 << 17
 _NO_SLOTS: dict[str, Tree] = {}
 
 
@@ -71,7 +72,7 @@ class Bound:
         slots = memory.read(node, x.base[position]) if operation.remembers else _NO_SLOTS
         ctx = Ctx(node, x.number, x.step, x.seed, x.settings, slots, x.cohort)
         payload = x.payload if position not in x.each else {**x.payload, **x.each[position]}
-        tree, keep = operation.fn(shard if self.see is None else self.see(shard), payload, ctx)
+        tree, keep = self._ask(shard, payload, ctx)
         if transform is not None:
             tree, kept = transform.encode(tree, ctx)
             keep = {**keep, "transform": kept} if kept else keep
@@ -80,6 +81,27 @@ class Bound:
         if operation.remembers or keep:
             memory.write(node, x.number, x.base[position], keep)
         return tree
+
+    def _ask(self, shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+        """The operation's answer; piece by piece where it allows that, and added in the same aligned tree as nodes.
+
+        Rows that lie in a file are seen through the views piece by piece too, so that none are ever in memory together.
+        """
+        fn, see = self.operation.fn, self.see or _as_they_are
+        late = self.operation.pieces and on_file(shard.X)
+        shard = shard if late else see(shard)
+        rows = piece_rows(shard)
+        if not self.operation.pieces or shard.n_rows <= rows:
+            return fn(see(shard) if late else shard, payload, ctx)
+        parts: list[Part] = []
+        starts = range(0, shard.n_rows, rows)
+        for i, start in enumerate(starts):
+            piece = shard.take(slice(start, start + rows))
+            answer = fn(see(piece) if late else piece, payload, ctx)
+            with _quiet():
+                push(self.combine.add, parts, (i, i + 1, answer.tree))
+        with _quiet():
+            return Reply(close(self.combine.add, parts, len(starts)) or {})
 
     def _as_agreed(self, tree: Tree) -> bool:
         """Whether names, dtypes and shapes are as agreed to the letter; where not, `check` looks closer."""
@@ -90,6 +112,16 @@ class Bound:
             if array is None or array.dtype is not dtype or array.shape != shape:
                 return False
         return True
+
+
+def _as_they_are(shard: Shard) -> Shard:
+    return shard
+
+
+def piece_rows(shard: Shard) -> int:
+    """Rows of one piece: about 2**17 numbers, which a core keeps close; a function of the rows' form alone."""
+    width = shard.n_features if not is_sparse(shard.X) else shard.X.nnz // max(shard.n_rows, 1)
+    return max(256, _PIECE // max(width, 1))
 
 
 def execute(x: Exchange, position: int, shard: Shard, memory: Memory, gate: Gate) -> Tree:

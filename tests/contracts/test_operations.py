@@ -59,6 +59,28 @@ def test_an_answer_can_be_added(name):
     assert set(kind.finish(kind.add(a, b))) == set(a)
 
 
+def test_what_may_be_asked_piece_by_piece_adds_up(name):
+    """A node that answers in pieces answers the same, rounding apart."""
+    if not operations[name].pieces:
+        pytest.skip("is asked about all rows at once")
+    example = asked("wine")[name]
+    kind = combine(example.combine, **example.combine_settings)
+    shard = viewer(example.view)(shards("wine", 1, "iid")[0])
+
+    def one(rows):
+        return operations[name].fn(shard.take(rows), example.payload, ctx(example.settings)).tree
+
+    whole = kind.finish(one(slice(None)))
+    pieces = kind.finish(kind.add(kind.add(one(slice(0, 50)), one(slice(50, 100))), one(slice(100, None))))
+    assert whole.keys() == pieces.keys()
+    for what, array in whole.items():
+        if array.dtype.kind == "f":
+            scale = np.abs(array[np.isfinite(array)]).max(initial=0)
+            np.testing.assert_allclose(pieces[what], array, rtol=1e-9, atol=1e-12 * scale, err_msg=what)
+        else:
+            assert (pieces[what] == array).all(), what
+
+
 def test_rows_are_not_written_to(name):
     X, y = data("wine")
     shard = Shard.of("n", X.copy(), y.copy())

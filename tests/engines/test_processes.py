@@ -106,12 +106,12 @@ def test_a_kill_in_the_middle_changes_no_bit():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_in_the_middle_of_a_fit_change_no_bit(seed, monkeypatch):
-    """A fit of 67 rounds; in three of them, drawn at random, a worker is killed as soon as it has its work."""
+    """A fit of many rounds; in three of them, drawn at random, a worker is killed as soon as it has its work."""
     X, y = load_iris(return_X_y=True)
     expected = Distributed(NearestCentroid(metric="manhattan"), n_nodes=5).fit(X, y)
     opened(federation())  # the workers are up
     engine, rng = live("processes", 2), np.random.default_rng(seed)
-    real, deadly = engine.submit, set(rng.choice(67, size=3, replace=False).tolist())
+    real, deadly = engine.submit, set(rng.choice(expected.run_.rounds, size=3, replace=False).tolist())
 
     def submit(key, x):
         pending = real(key, x)

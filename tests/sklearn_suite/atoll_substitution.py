@@ -1,43 +1,35 @@
-"""A pytest plugin: `sklearn.neighbors` exports classes that fit over Atoll's nodes, before a test module is imported.
+"""A pytest plugin: a package of scikit-learn exports classes that fit over Atoll's nodes, before a test is imported.
 
 Each substitute subclasses the class it stands for, so constructor, parameters and `isinstance` are scikit-learn's;
 `fit` hands the rows to `Distributed`, and so does every public method. scikit-learn's tests are not changed.
 
-    PYTHONPATH=tests/sklearn_suite python -m pytest -p atoll_substitution -c tests/sklearn_suite/suite.ini \
+    ATOLL_PACKAGE=sklearn.neighbors ATOLL_EXPECTED=neighbors PYTHONPATH=tests/sklearn_suite \
+        python -m pytest -p atoll_substitution -c tests/sklearn_suite/suite.ini \
         --pyargs sklearn.neighbors.tests.test_neighbors
 
+`ATOLL_PACKAGE` names the package whose classes are replaced, and `ATOLL_EXPECTED` the module of `expected/`.
 `ATOLL_SETTINGS`, JSON, gives `Distributed` other settings than three nodes.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
 from collections import Counter
 from typing import Any
 
 import pytest
-from expected_failures import EXPECTED
-from sklearn import neighbors
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from atoll import Distributed
+from atoll.estimators.methods import Methods
 from atoll.recipes import supported
 
+PACKAGE = importlib.import_module(os.environ["ATOLL_PACKAGE"])
+EXPECTED = importlib.import_module(f"expected.{os.environ['ATOLL_EXPECTED']}").EXPECTED
 SETTINGS: dict[str, Any] = {"n_nodes": 3, "verbose": 0, **json.loads(os.environ.get("ATOLL_SETTINGS", "{}"))}
-METHODS = (
-    "decision_function",
-    "kneighbors",
-    "kneighbors_graph",
-    "predict",
-    "predict_log_proba",
-    "predict_proba",
-    "radius_neighbors",
-    "radius_neighbors_graph",
-    "sample",
-    "score",
-    "score_samples",
-)
 fits: Counter[str] = Counter()
 calls: Counter[str] = Counter()
 
@@ -45,13 +37,25 @@ calls: Counter[str] = Counter()
 def substitute(base: type) -> type:
     """A class that looks like `base` and works over nodes."""
 
-    def fit(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
+    signature = inspect.signature(base.fit)  # type: ignore[attr-defined]
+
+    def fit(self: Any, *args: Any, **params: Any) -> Any:
         self.__dict__.pop("over_", None)
+        given = signature.bind(self, *args, **params).arguments
+        more = {**given.pop("fit_params", {}), **given.pop("params", {})}
+        _, X, *_rest = given.values()
+        named = {n: v for n, v in list(given.items())[2:] if v is not None}
         settings = {**SETTINGS, "n_nodes": min(SETTINGS["n_nodes"], _rows(X))}
-        over = Distributed(base(**self.get_params(deep=False)), **settings).fit(X, y, **params)
+        over = Distributed(base(**self.get_params(deep=False)), **settings).fit(X, **named, **more)
         fits[base.__name__] += 1
         self.over_ = over
         return self
+
+    def fit_transform(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
+        return self.fit(*((X,) if y is None else (X, y)), **params).transform(X)
+
+    def fit_predict(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
+        return self.fit(X, y, **params).predict(X)
 
     def attribute(self: Any, name: str) -> Any:
         """Fitted attributes from `Distributed`; what scikit-learn reads privately, from the ordinary estimator."""
@@ -60,17 +64,22 @@ def substitute(base: type) -> type:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(over.estimator_ if name.startswith("_") else over, name)
 
-    own = {name: _handed_on(name) for name in METHODS if hasattr(base, name)}
-    names = {"__module__": "sklearn.neighbors", "__qualname__": base.__name__, "__doc__": base.__doc__}
+    own = {name: _handed_on(base, name) for name in dir(Methods) if name[0] != "_" and hasattr(base, name)}
+    both = {"fit_transform": fit_transform, "fit_predict": fit_predict}
+    own |= {name: made for name, made in both.items() if hasattr(base, name)}
+    names = {"__module__": PACKAGE.__name__, "__qualname__": base.__name__, "__doc__": base.__doc__}
     return type(base.__name__, (base,), {**names, **own, "fit": fit, "__getattr__": attribute})
 
 
-def _handed_on(name: str) -> Any:
+def _handed_on(base: type, name: str) -> Any:
+    real = getattr(base, name)
+
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         check_is_fitted(self)
         calls[name] += 1
         return getattr(self.over_, name)(*args, **kwargs)
 
+    method.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]
     return method
 
 
@@ -83,14 +92,16 @@ def _rows(X: Any) -> int:
 
 
 for _kind in supported():
-    if getattr(neighbors, _kind.__name__, None) is _kind:
-        setattr(neighbors, _kind.__name__, substitute(_kind))
+    if getattr(PACKAGE, _kind.__name__, None) is _kind:
+        setattr(PACKAGE, _kind.__name__, substitute(_kind))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Expect the published failures, strictly."""
     for item in items:
-        reason = EXPECTED.get(f"{item.module.__name__}::{item.originalname}")  # type: ignore[attr-defined]
+        module = item.module.__name__  # type: ignore[attr-defined]
+        names = (f"{module}::{item.originalname}", f"{module}::{item.name}")  # type: ignore[attr-defined]
+        reason = next((EXPECTED[n] for n in names if n in EXPECTED), None)
         if reason is not None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from atoll import wire
 
-__all__ = ["INLINE", "Blob", "Inbox", "Segment", "send", "share"]
+__all__ = ["INLINE", "Blob", "Inbox", "Opened", "Segment", "send", "share"]
 
 INLINE = 16_384
 _COUNT = struct.Struct("<I")
@@ -45,7 +45,24 @@ class Segment:
         os.close(self.fd)
 
 
-Blob = bytes | bytearray | memoryview | Segment
+class Opened:
+    """A file as it lies on disk, open to be read and mapped by both sides; nothing of it is copied.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self.fd).st_size
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+Blob = bytes | bytearray | memoryview | Segment | Opened
 
 
 def _anonymous() -> int:
@@ -75,7 +92,7 @@ def send(sock: socket.socket, blobs: Sequence[Blob]) -> None:
     inline: list[Any] = []
     fds: list[int] = []
     for blob in blobs:
-        if isinstance(blob, Segment):
+        if isinstance(blob, Segment | Opened):
             header.append(_BLOB.pack(blob.size, 1))
             fds.append(blob.fd)
         else:

@@ -29,9 +29,10 @@ from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
 from atoll import wire
 from atoll.engines.base import Engine, Pending
-from atoll.engines.channel import Blob, Inbox, Segment, send, share
+from atoll.engines.channel import Blob, Inbox, send, share
 from atoll.engines.inprocess import InProcess
-from atoll.engines.serve import LOCAL, Answer, Command, Rows, State
+from atoll.engines.rows import LOCAL, written
+from atoll.engines.serve import Answer, Command, State
 from atoll.errors import InvalidData, WorkerDied, explain
 from atoll.memory import Store
 from atoll.messages import Exchange, Outcome
@@ -48,8 +49,8 @@ _GRACE = 0.25
 
 @dataclass
 class _Attached:
-    names: list[str]
-    rows: Blob
+    frames: list[list[Blob]]  # shards of consecutive nodes, and the files that some of their rows lie in
+    shards: list[Shard]
     owner: list[int]
     memory: Store = field(default_factory=Store)
 
@@ -151,21 +152,19 @@ class Processes:
         self._owner = os.getpid()
 
     def attach(self, shards: Sequence[Shard] | str) -> str:
-        """Write the shards into shared memory, once for all workers."""
+        """Write the shards into shared memory, once for all workers; rows that are mapped from a file stay there."""
         if isinstance(shards, str):
             raise InvalidData(explain("this engine takes rows, not the name of a data set", got=repr(shards)))
-        names = [s.name for s in shards]
-        rows = share(Rows(names, [s.to_tree() for s in shards]))
+        owner = _owners([s.n_rows for s in shards], self.n_workers)
+        frames, held = written(shards)
         with self._lock:
             key = f"processes-{next(self._keys)}"
-            self._attached[key] = _Attached(names, rows, _owners([s.n_rows for s in shards], self.n_workers))
+            self._attached[key] = _Attached(frames, held, owner)
         return key
 
     def held(self, key: str) -> Sequence[Shard]:
         """The shards as they lie in shared memory, read-only."""
-        attached = self._attached[key]
-        data = attached.rows.view if isinstance(attached.rows, Segment) else attached.rows
-        return wire.decode(memoryview(data), Rows, LOCAL).shards()
+        return self._attached[key].shards
 
     def detach(self, key: str) -> None:
         """Give the shared memory back, here and in every worker."""
@@ -240,7 +239,8 @@ class Processes:
     def _hand_over(self, worker: _Worker, flight: _Flight) -> None:
         attached = self._attached[flight.key]
         if flight.key not in worker.attached:
-            send(worker.sock, [wire.encode(Command("attach", flight.key)), attached.rows])
+            for rows in attached.frames:
+                send(worker.sock, [wire.encode(Command("attach", flight.key)), *rows])
             worker.attached.add(flight.key)
         left = None if flight.ends is None else max(0.0, flight.ends - time.monotonic())
         command = Command("work", flight.key, flight.ticket, flight.missing(), left)
@@ -296,7 +296,12 @@ class Processes:
         lost = [f for f in worker.busy.values() if not f.dropped]
         waiting = list(worker.queue)
         nodes = sorted(
-            {self._attached[f.key].names[f.x.cohort[p]] for f in lost for p in f.missing() if f.key in self._attached}
+            {
+                self._attached[f.key].shards[f.x.cohort[p]].name
+                for f in lost
+                for p in f.missing()
+                if f.key in self._attached
+            }
         )
         again = f"; redone: {', '.join(nodes[:8])}{' …' if len(nodes) > 8 else ''}" if nodes else ""
         self._notes.append(f"worker {worker.index} (pid {worker.process.pid}) {fate} and was replaced{again}")

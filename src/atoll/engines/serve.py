@@ -19,16 +19,15 @@ from typing import NamedTuple
 from atoll import wire
 from atoll.blas import one_thread
 from atoll.engines.channel import Inbox, send, share
+from atoll.engines.rows import LOCAL, Rows
 from atoll.memory import Store
 from atoll.messages import Exchange
 from atoll.shards import Shard
 from atoll.trees import Tree
-from atoll.wire import Limits
 from atoll.worker import Block, block
 
-__all__ = ["LOCAL", "Answer", "Command", "Rows", "State", "main"]
+__all__ = ["Answer", "Command", "State", "main"]
 
-LOCAL = Limits(max_bytes=1 << 46, max_body=1 << 31, max_arrays=1 << 24)
 _PIECE = 0.01
 
 
@@ -38,7 +37,7 @@ class Command(NamedTuple):
     Attributes
     ----------
     kind : {"attach", "work", "detach"}
-        Attach shards, answer an exchange, or forget shards.
+        Attach further shards, answer an exchange, or forget shards.
     key : str
         Names the shards.
     ticket : int
@@ -54,17 +53,6 @@ class Command(NamedTuple):
     ticket: int = -1
     positions: list[int] = []
     seconds: float | None = None
-
-
-class Rows(NamedTuple):
-    """The shards of a federation, in order of node numbers."""
-
-    names: list[str]
-    trees: list[Tree]
-
-    def shards(self) -> list[Shard]:
-        """The shards, on the arrays as they are."""
-        return [Shard.from_tree(name, tree) for name, tree in zip(self.names, self.trees, strict=True)]
 
 
 class State(NamedTuple):
@@ -113,14 +101,15 @@ class _Recorder(Store):
 class _Worker:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._shards: dict[str, Sequence[Shard]] = {}
+        self._shards: dict[str, list[Shard]] = {}
         self._memory: dict[str, _Recorder] = {}
 
     def handle(self, frame: list[bytes]) -> None:
         command = wire.decode(frame[0], Command, LOCAL)
         if command.kind == "attach":
             rows = wire.decode(frame[1], Rows, LOCAL)
-            self._shards[command.key], self._memory[command.key] = rows.shards(), _Recorder()
+            self._shards.setdefault(command.key, []).extend(rows.shards(frame[2:]))
+            self._memory.setdefault(command.key, _Recorder())
         elif command.kind == "detach":
             self._shards.pop(command.key, None)
             self._memory.pop(command.key, None)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn import get_config
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import estimator_html_repr, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from atoll.blas import one_thread
 from atoll.errors import InvalidData, NotAvailable, explain
-from atoll.estimators.checks import check_targets, finiteness
+from atoll.estimators.checks import check_targets, finiteness, of_labels, wants_classes
 from atoll.estimators.methods import Methods
 from atoll.federation import Federation
-from atoll.recipes import Recipe, find
+from atoll.recipes import PerRow, Recipe, check_parameters, find, fit_over, supported
 from atoll.run import Run
 
 __all__ = ["OverNodes"]
@@ -51,8 +51,7 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
     def _recipe(self) -> Recipe:
         """The way to fit the wrapped estimator, its parameters checked; nobody has been asked anything yet."""
         recipe = find(self.estimator, self.method)
-        if not get_config()["skip_parameter_validation"]:
-            self.estimator._validate_params()
+        check_parameters(self.estimator)
         return recipe
 
     def _train(self, federation: Federation, recipe: Recipe) -> Self:
@@ -67,19 +66,20 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         try:
             with one_thread():
                 schema = rounds.meet(
-                    classes=is_classifier(self.estimator), ensure_all_finite=finiteness(self.estimator)
+                    classes=wants_classes(self.estimator), ensure_all_finite=finiteness(self.estimator)
                 )
                 check_targets(self.estimator, schema)
-                model = recipe.fit(clone(self.estimator), rounds)
+                model = fit_over(self.estimator, rounds, self.method)
         finally:
             rounds.progress.stop()
         for attribute in _FITTED:
             self.__dict__.pop(attribute, None)
-        self._model, self._asks, self._per_row = model, recipe.asks, recipe.per_row
+        self._model, self._asks, self._way = model, recipe.asks, (type(self.estimator), recipe.method)
         self._federation, self.run_ = federation, rounds.run
-        self.n_features_in_ = schema.n_features
+        if not of_labels(self.estimator):
+            self.n_features_in_ = schema.n_features
         if schema.feature_names is not None:
-            self.feature_names_in_ = model.feature_names_in_ = np.asarray(schema.feature_names, dtype=object)
+            self.feature_names_in_ = np.asarray(schema.feature_names, dtype=object)
         if hasattr(model, "classes_"):
             self.classes_ = model.classes_
         return self
@@ -91,7 +91,13 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if name == "estimator_":
             return self.to_sklearn()
-        return self._row_attribute(name) if name in self._per_row else getattr(model, name)
+        return self._row_attribute(name) if name in self._per_row() else getattr(model, name)
+
+    def _per_row(self) -> Mapping[str, PerRow]:
+        """Attributes with one entry per row; looked up, since functions are not pickled."""
+        kind, method = self._way
+        way = supported().get(kind, {}).get(method)
+        return way.per_row if way else {}
 
     def to_sklearn(self) -> Any:
         """The fitted, ordinary scikit-learn estimator, which works without Atoll; also `estimator_`.
@@ -107,9 +113,12 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
             If it would consist of rows that stay on their nodes.
         """
         model = self._fitted()
-        return self._with_rows() if self._asks else model
+        return self._with_rows(model) if self._asks or self._per_row() else model
 
-    def _with_rows(self) -> Any:
+    def _with_rows(self, model: Any) -> Any:
+        """The ordinary estimator where it holds rows, or attributes with one entry per row."""
+        if not self._asks:
+            return model
         raise NotAvailable(
             explain(
                 f"a fitted {type(self.estimator).__name__} consists of its rows, and those stay on their nodes",

@@ -6,18 +6,26 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import DataConversionWarning
-from sklearn.utils import get_tags
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import LabelBinarizer, LabelEncoder, OneHotEncoder, OrdinalEncoder
+from sklearn.utils import check_array, check_consistent_length, get_tags
+from sklearn.utils._mask import _get_mask
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
 
 from atoll.errors import InvalidData, explain
 from atoll.schema import Schema
-from atoll.shards import as_target, is_sparse
+from atoll.shards import as_rows, as_target, is_sparse
 from atoll.trees import Array
 
-__all__ = ["check_targets", "checked", "checked_weight", "finiteness"]
+__all__ = ["as_given", "check_targets", "checked", "checked_weight", "finiteness", "of_labels", "wants_classes"]
+
+_ENCODERS = (OneHotEncoder, OrdinalEncoder)
+_IMPUTERS = (SimpleImputer, MissingIndicator)
 
 
 def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
@@ -27,14 +35,15 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     ----------
     wrapper : OverNodes
         Is given `n_features_in_` and, where X has names, `feature_names_in_`.
-    X : array-like or sparse matrix of shape (n, d)
-        Rows.
+    X : array-like, sparse matrix or data frame of shape (n, d)
+        Rows; labels of shape (n,) for an encoder of labels.
     y : array-like of shape (n,) or (n, n_outputs), or None
         Targets; not looked at where the estimator takes none.
 
     Returns
     -------
-    X : ndarray or CSR matrix of shape (n, d)
+    X : ndarray, CSR matrix or Table of shape (n, d)
+        A table where the estimator tells text, whole numbers and floats apart.
     y : ndarray of shape (n,) or (n, n_outputs), or None
         Labels, or numbers for a regressor.
 
@@ -43,13 +52,24 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     ValueError
         What scikit-learn refuses, in its words; `InvalidData` for labels of mixed type or a regressor's text.
     """
-    estimator, tags = wrapper.estimator, get_tags(wrapper.estimator)
-    sparse: Any = "csr" if tags.input_tags.sparse else False
-    checks = {"accept_sparse": sparse, "ensure_all_finite": finiteness(estimator)}
-    if not _wants_targets(estimator):
-        return validate_data(wrapper, X, **checks), None
-    several = bool(tags.target_tags.multi_output)
-    X, y = validate_data(wrapper, X, y, multi_output=several, y_numeric=is_regressor(estimator), **checks)
+    estimator = wrapper.estimator
+    if of_labels(estimator):
+        return _checked_labels(estimator, X)
+    required = get_tags(estimator).target_tags.required
+    given, targets = as_given(estimator), _wants_targets(estimator) and (required or y is not None)
+    rows = {"accept_sparse": _sparse(estimator), "ensure_all_finite": finiteness(estimator)}
+    checks: dict[str, Any] = {"skip_check_array": True} if given else rows
+    X = _checked_given(estimator, X) if given else X
+    if not targets:
+        X = validate_data(wrapper, X, **checks)
+        return (as_rows(X, raw=True) if given else X), None
+    several = bool(get_tags(estimator).target_tags.multi_output)
+    y_checks = {"multi_output": several, "y_numeric": is_regressor(estimator)}
+    X, y = validate_data(wrapper, X, y, **(checks if given else checks | y_checks))
+    if given:
+        y = validate_data(wrapper, y=y, **y_checks)
+        check_consistent_length(X, y)
+        X = as_rows(X, raw=True)
     y = y.toarray() if is_sparse(y) else np.asarray(y)
     target = as_target(y)
     if is_classifier(estimator):
@@ -58,9 +78,66 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     return X, target
 
 
+def _entry(estimator: Any) -> Any:
+    """The estimator that sees the rows first: in a pipeline, its first step."""
+    while isinstance(estimator, Pipeline):
+        steps = [step for _, step in estimator.steps if step not in ("passthrough", None)]
+        if not steps:
+            return None
+        estimator = steps[0]
+    return estimator
+
+
+def as_given(estimator: Any) -> bool:
+    """Whether rows go to the nodes as they are given: text, categories and whole numbers stay what they are."""
+    first = _entry(estimator)
+    if isinstance(first, FeatureUnion):
+        return any(as_given(part) for _, part in first.transformer_list)
+    return isinstance(first, (ColumnTransformer, *_ENCODERS, *_IMPUTERS))
+
+
+def of_labels(estimator: Any) -> bool:
+    """Whether an estimator encodes labels, which stand in the place of rows."""
+    return isinstance(estimator, LabelEncoder | LabelBinarizer)
+
+
+def wants_classes(estimator: Any) -> bool:
+    """Whether nodes have to tell which classes occur among their targets."""
+    return is_classifier(estimator) or of_labels(estimator)
+
+
 def finiteness(estimator: Any) -> bool | str:
     """What scikit-learn calls `ensure_all_finite` for the X of an estimator."""
-    return "allow-nan" if get_tags(estimator).input_tags.allow_nan else True
+    first = _entry(estimator)
+    lenient = first is None or isinstance(first, ColumnTransformer | FeatureUnion)
+    return "allow-nan" if lenient or get_tags(first).input_tags.allow_nan else True
+
+
+def _sparse(estimator: Any) -> Any:
+    first = _entry(estimator)
+    return "csr" if first is None or get_tags(first).input_tags.sparse else False
+
+
+def _checked_given(estimator: Any, X: Any) -> Any:
+    """Rows that scikit-learn accepts for an estimator that takes them as they are given."""
+    first = clone(_entry(estimator))
+    if isinstance(first, _ENCODERS):
+        first._check_X(X, ensure_all_finite="allow-nan")
+    elif isinstance(first, _IMPUTERS):
+        seen = first._validate_input(X, in_fit=True)
+        if seen.dtype.kind == "O":
+            _get_mask(seen, first.missing_values)  # which refuses what cannot be compared
+    elif not hasattr(X, "shape"):
+        X = check_array(X, ensure_all_finite="allow-nan", dtype=object)
+    return X
+
+
+def _checked_labels(estimator: Any, y: Any) -> tuple[Array, Array]:
+    """No columns, and labels that scikit-learn's own `fit` accepts."""
+    clone(estimator).fit(y)
+    labels = y.toarray() if is_sparse(y) else np.asarray(y)
+    target = as_target(labels.ravel() if isinstance(estimator, LabelEncoder) else labels)
+    return np.zeros((len(labels), 0)), labels.reshape(target.shape)
 
 
 def check_targets(estimator: Any, schema: Schema) -> None:
@@ -81,7 +158,8 @@ def check_targets(estimator: Any, schema: Schema) -> None:
 
 
 def _wants_targets(estimator: Any) -> bool:
-    return bool(get_tags(estimator).target_tags.required) or is_classifier(estimator) or is_regressor(estimator)
+    required = get_tags(estimator).target_tags.required
+    return required or is_classifier(estimator) or is_regressor(estimator) or hasattr(estimator, "score_func")
 
 
 def _labels(y: Array, several: bool) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any, Self
 
@@ -138,12 +139,17 @@ class Distributed(OverNodes):
         )  # fmt: skip
         return self._train(federation, recipe)
 
-    def _with_rows(self) -> Any:
+    def _with_rows(self, model: Any) -> Any:
         if "_ordinary" not in self.__dict__:
             whole = self._federation.pooled()
-            self._ordinary = clone(self.estimator).fit(whole.X, whole.labels(), **whole.columns)
-            if whole.feature_names is not None:
-                self._ordinary.feature_names_in_ = self.feature_names_in_
+            if self._asks:
+                self._ordinary = clone(self.estimator).fit(whole.X, whole.labels(), **whole.columns)
+                if whole.feature_names is not None:
+                    self._ordinary.feature_names_in_ = self.feature_names_in_
+            else:
+                self._ordinary = copy.copy(model)
+            for name, of in self._per_row().items():
+                setattr(self._ordinary, name, of(self._ordinary, whole))
         return self._ordinary
 
     def _row_attribute(self, name: str) -> Any:

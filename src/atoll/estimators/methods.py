@@ -30,6 +30,7 @@ class Methods:
     """
 
     estimator: Any
+    fit: Callable[..., Any]
 
     def _answering(self) -> Any:
         """The fitted estimator; before `fit`, the one that was given."""
@@ -80,6 +81,66 @@ class Methods:
     def transform(self, X: Any) -> Any:
         """Transform each row of X."""
         return self._ask("transform", X)
+
+    @available_if(_has("inverse_transform"))
+    def inverse_transform(self, X: Any) -> Any:
+        """Undo `transform`."""
+        return self._ask("inverse_transform", X)
+
+    @available_if(_has("get_feature_names_out"))
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Names of the columns that `transform` makes."""
+        return self._fitted().get_feature_names_out(input_features)
+
+    @available_if(_has("get_support"))
+    def get_support(self, indices: bool = False) -> Any:
+        """The columns that are kept: a mask, or their positions."""
+        return self._fitted().get_support(indices)
+
+    @available_if(_has("transform"))
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit over nodes, then transform X."""
+        return self.fit(X, y, **fit_params).transform(X)
+
+    @available_if(_has("fit_predict"))
+    def fit_predict(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit over nodes, then predict X."""
+        return self.fit(X, y, **fit_params).predict(X)
+
+    @available_if(_has("mahalanobis"))
+    def mahalanobis(self, X: Any) -> Any:
+        """Squared Mahalanobis distances of the rows of X, shape (m,)."""
+        return self._ask("mahalanobis", X)
+
+    @available_if(_has("error_norm"))
+    def error_norm(self, comp_cov: Any, norm: str = "frobenius", scaling: bool = True, squared: bool = True) -> Any:
+        """Distance from another covariance, as scikit-learn measures it."""
+        return self._ask("error_norm", comp_cov, norm, scaling, squared)
+
+    @available_if(_has("get_covariance"))
+    def get_covariance(self) -> Any:
+        """The covariance of the fitted model, shape (d, d)."""
+        return self._ask("get_covariance")
+
+    @available_if(_has("get_precision"))
+    def get_precision(self) -> Any:
+        """The inverse of `get_covariance`."""
+        return self._ask("get_precision")
+
+    @available_if(_has("predict_joint_log_proba"))
+    def predict_joint_log_proba(self, X: Any) -> Any:
+        """Joint log probabilities of rows and classes, shape (m, n_classes)."""
+        return self._ask("predict_joint_log_proba", X)
+
+    @available_if(_has("aic"))
+    def aic(self, X: Any) -> Any:
+        """Akaike's criterion of the fitted mixture on X."""
+        return self._ask("aic", X)
+
+    @available_if(_has("bic"))
+    def bic(self, X: Any) -> Any:
+        """Bayes' criterion of the fitted mixture on X."""
+        return self._ask("bic", X)
 
     @available_if(_has("score"))
     def score(self, X: Any, y: Any = None, **params: Any) -> Any:

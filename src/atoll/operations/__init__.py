@@ -6,7 +6,39 @@ without rows: that answer is the contract that every other answer is held agains
 
 from __future__ import annotations
 
-from atoll.operations import describe, neighbors, null, statistics
+from atoll.operations import (
+    categories,
+    classes,
+    columns,
+    describe,
+    generic,
+    linear,
+    metrics,
+    mixtures,
+    neighbors,
+    null,
+    quantiles,
+    selection,
+    statistics,
+)
 from atoll.operations.base import Function, Operation, operation, operations
 
-__all__ = ["Function", "Operation", "describe", "neighbors", "null", "operation", "operations", "statistics"]
+__all__ = [
+    "Function",
+    "Operation",
+    "categories",
+    "classes",
+    "columns",
+    "describe",
+    "generic",
+    "linear",
+    "metrics",
+    "mixtures",
+    "neighbors",
+    "null",
+    "operation",
+    "operations",
+    "quantiles",
+    "selection",
+    "statistics",
+]

@@ -28,17 +28,23 @@ class Operation(NamedTuple):
         In plain words, what leaves the node.
     remembers : bool
         Whether it reads or writes the node's memory.
+    pieces : bool
+        Whether the answer for some rows and then others is the sum of both answers. A node then answers piece by piece,
+        so temporaries stay small, and rows that do not fit memory are no obstacle.
     """
 
     fn: Function
     discloses: str
     remembers: bool = False
+    pieces: bool = False
 
 
 operations: Registry[Operation] = Registry("operation")
 
 
-def operation(name: str, *, discloses: str, remembers: bool = False) -> Callable[[Function], Function]:
+def operation(
+    name: str, *, discloses: str, remembers: bool = False, pieces: bool = False
+) -> Callable[[Function], Function]:
     """Register a function as an operation.
 
     Parameters
@@ -49,6 +55,8 @@ def operation(name: str, *, discloses: str, remembers: bool = False) -> Callable
         In plain words, what leaves the node; shown to users and to the owners of nodes.
     remembers : bool, default=False
         Whether it reads or writes the node's memory.
+    pieces : bool, default=False
+        Whether the answer for some rows and then others is the sum of both answers.
 
     Returns
     -------
@@ -57,7 +65,7 @@ def operation(name: str, *, discloses: str, remembers: bool = False) -> Callable
     """
 
     def add(fn: Function) -> Function:
-        operations.add(name, Operation(fn, discloses, remembers))
+        operations.add(name, Operation(fn, discloses, remembers, pieces))
         return fn
 
     return add

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.shards import Shard, is_sparse
+from atoll.shards import Shard, is_sparse, weights
+from atoll.table import Kind, Table
 from atoll.trees import Array, Tree
 
 __all__ = ["count_labels", "describe_rows"]
@@ -22,50 +25,90 @@ _EMPTY: Tree = {
 
 @operation(
     "describe.schema",
-    discloses="the number of rows, the names and types of the columns, and for a classifier which classes occur",
+    discloses="the number of rows and whether they have weights, the names and types of the columns and whether one is "
+    "empty, and for a classifier which classes occur",
 )
 def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """What a node's rows look like; arrays of all nodes are joined in node order (`Each`).
 
     Classes travel in one of three arrays (text, integer, real) by the kind of the target, `n_classes` long per output.
+    A table tells in `columns` what each of its columns is, a matrix only where one of them has no values at all.
 
     Settings: `classes`, whether to tell them; `ensure_all_finite`, as in scikit-learn (False where it is left out): a
     node that holds NaN or infinity refuses, naming the column.
     """
     _check_finite(shard, ctx.settings.get("ensure_all_finite", False))
-    names = shard.feature_names or ()
+    names, kinds = shard.feature_names or (), _kinds(shard.X)
     tree: Tree = {
         "rows": np.array([shard.n_rows], dtype=np.int64),
         "features": np.array([shard.n_features], dtype=np.int64),
         "named": np.array([len(names)], dtype=np.int64),
         "names": np.asarray(names, dtype=np.str_),
-        "dtype": np.array([shard.X.dtype.str]),
+        "dtype": np.array([_dtype(shard.X)]),
+        "columns": kinds,
+        "told": np.array([len(kinds) > 0]),
         "sparse": np.array([is_sparse(shard.X)]),
         "target": np.array([_target_dtype(shard)]),
         "outputs": np.array([_outputs(shard.y)], dtype=np.int64),
+        "weighted": np.array([weights(shard) is not None]),
         **_classes(shard.y if ctx.settings["classes"] else None),
     }
     return Reply(tree)
 
 
+def _dtype(X: Any) -> str:
+    """NumPy's name for what a matrix holds; of a table what it came as, and whether its text is Python objects."""
+    return f"{X.source} {'objects' if X.boxed else 'text'}" if isinstance(X, Table) else X.dtype.str
+
+
+def _kinds(X: Any) -> Array:
+    """What each column is, shape (d, 4) of text; (0, 4) for a matrix whose columns all hold numbers."""
+    kinds: tuple[Kind, ...] = ()
+    if isinstance(X, Table):
+        kinds = X.form.columns
+    elif not is_sparse(X) and len(X) and np.isnan(X[0]).any():
+        empty = np.isnan(X[0])
+        empty[empty] = np.isnan(X[:, empty]).all(axis=0)
+        kinds = _of_matrix(X.dtype, empty) if empty.any() else ()
+    return np.array([[k.holds, k.dtype, str(k.coded), k.declared] for k in kinds], dtype=np.str_).reshape(-1, 4)
+
+
+def _of_matrix(dtype: np.dtype[Any], empty: Array) -> tuple[Kind, ...]:
+    return tuple(Kind("nothing" if e else "numbers", dtype.str, False, "") for e in empty.tolist())
+
+
 def _check_finite(shard: Shard, ensure: bool | str) -> None:
+    if not ensure:
+        return
+    if isinstance(shard.X, Table):
+        for i, column in enumerate(shard.X.columns):
+            _refuse_infinite(
+                column.numbers() if column.kind.holds == "numbers" else column.values[:0], shard, i, ensure
+            )
+        return
     values = shard.X.data if is_sparse(shard.X) else shard.X
     with np.errstate(over="ignore", invalid="ignore"):
-        if not ensure or np.isfinite(values.sum()):
+        if np.isfinite(values.sum()):
             return
-    bad = np.isinf(values) if ensure == "allow-nan" else ~np.isfinite(values)
+    bad = _bad(values, ensure)
+    if bad.any():
+        i = int(shard.X.indices[bad].min() if is_sparse(shard.X) else bad.any(axis=0).argmax())
+        _refuse_infinite(values[bad], shard, i, ensure)
+
+
+def _bad(values: Array, ensure: bool | str) -> Array:
+    return np.isinf(values) if ensure == "allow-nan" else ~np.isfinite(values)
+
+
+def _refuse_infinite(values: Array, shard: Shard, i: int, ensure: bool | str) -> None:
+    """Refuse the values of a column that are not finite, naming it."""
+    bad = _bad(values, ensure)
     if not bad.any():
         return
-    column = int(shard.X.indices[bad].min() if is_sparse(shard.X) else bad.any(axis=0).argmax())
-    named = f"column {shard.feature_names[column]!r}" if shard.feature_names else f"column {column}"
-    held = np.unique(values[bad].astype(str)).tolist()
-    raise InvalidData(
-        explain(
-            f"X has values that are not finite in {named}",
-            got=", ".join(held),
-            hint="impute them, or leave those rows out",
-        )
-    )
+    named = f"column {shard.feature_names[i]!r}" if shard.feature_names else f"column {i}"
+    held = ", ".join(np.unique(values[bad].astype(str)).tolist())
+    hint = "impute them, or leave those rows out"
+    raise InvalidData(explain(f"X has values that are not finite in {named}", got=held, hint=hint))
 
 
 def _target_dtype(shard: Shard) -> str:

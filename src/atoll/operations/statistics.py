@@ -1,4 +1,4 @@
-"""Sums, moments and order statistics per class."""
+"""Sums and moments, also per class."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 from atoll.context import Ctx
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.shards import Shard, is_sparse
+from atoll.operations.classes import class_codes, membership
+from atoll.shards import Shard, is_sparse, weights
 from atoll.trees import Array, Tree
 
-__all__ = ["class_moments", "count_below", "extrema", "sum_rows", "total_weight"]
+__all__ = ["class_moments", "count_stored", "extrema", "sum_rows", "total_weight"]
 
 
 @operation("statistics.sums", discloses="the sum of each column, and how many rows it has")
@@ -29,6 +30,12 @@ def total_weight(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     return Reply({"total": np.array([float(shard.n_rows if weight is None else weight.sum())])})
 
 
+@operation("statistics.stored", discloses="how many values of its sparse rows are stored", pieces=True)
+def count_stored(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``stored`` of shape (1,), int64: values that a sparse matrix stores, or all of a dense one."""
+    return Reply({"stored": np.array([shard.X.nnz if is_sparse(shard.X) else shard.X.size], dtype=np.int64)})
+
+
 @operation("statistics.extrema", discloses="the smallest and the largest value of each column")
 def extrema(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """``min`` and ``max`` of shape (d,), float64; infinities on a node without rows."""
@@ -41,36 +48,53 @@ def extrema(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
 @operation(
     "statistics.class_moments",
     discloses="for each class: how many rows it has, their mean, and the spread of each column",
+    pieces=True,
 )
 def class_moments(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """Per class ``n`` (C,), ``mean`` (C, d) and summed squared deviations ``m2`` (C, d), float64.
 
-    Wants the view `codes`. Settings: `n_classes`.
+    Wants the view `codes`, unless all rows are one class. Settings: `n_classes` (None: all rows are one class);
+    `weighted` (False where left out), whether rows count as much as their sample weight.
     """
-    C, d = ctx.settings["n_classes"], shard.n_features
-    n, mean, m2 = np.zeros(C), np.zeros((C, d)), np.zeros((C, d))
-    for c in range(C):
-        rows = _dense(shard.X[shard.columns["code"] == c])
-        n[c] = len(rows)
-        if len(rows):
-            mean[c] = rows.mean(axis=0)
-            m2[c] = np.square(rows - mean[c]).sum(axis=0)
+    code, C = class_codes(shard, ctx.settings["n_classes"])
+    if not shard.n_rows:
+        return Reply({"n": np.zeros(C), "mean": np.zeros((C, shard.n_features)), "m2": np.zeros((C, shard.n_features))})
+    weight = weights(shard) if ctx.settings.get("weighted", False) else None
+    n = np.bincount(code, weights=weight, minlength=C).astype(np.float64)
+    mean, m2 = (_sparse_moments if is_sparse(shard.X) else _dense_moments)(shard.X, code, n, weight)
     return Reply({"n": n, "mean": mean, "m2": m2})
 
 
-@operation("statistics.count_below", discloses="for each class and column, how many rows lie at or below a threshold")
-def count_below(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """``count`` (q, C, d), int64: rows of class c whose column j is at most ``threshold[q, c, j]``.
+def _dense_moments(X: Array, code: Array, n: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Deviations are taken from a row of the class, its heaviest: it lies among the others, so little cancels."""
+    order = np.arange(len(X))[::-1] if weight is None else np.argsort(weight, kind="stable")
+    row = np.zeros(len(n), dtype=np.intp)
+    row[code[order]] = order
+    base = X[row].astype(np.float64)
+    deviation = base[code]
+    np.subtract(X, deviation, out=deviation)
+    member = membership(code, len(n), weight)
+    first = member @ deviation
+    np.square(deviation, out=deviation)
+    second = member @ deviation
+    some = (n > 0)[:, None]
+    shift = np.divide(first, n[:, None], out=np.zeros_like(first), where=some)
+    return np.where(some, base + shift, 0.0), np.maximum(second - first * shift, 0.0)
 
-    Wants the view `codes`.
-    """
-    threshold = payload["threshold"]
-    count = np.zeros(threshold.shape, dtype=np.int64)
-    for c in range(threshold.shape[1]):
-        rows = _dense(shard.X[shard.columns["code"] == c])
-        for q in range(threshold.shape[0]):
-            count[q, c] = (rows <= threshold[q, c]).sum(axis=0)
-    return Reply({"count": count})
+
+def _sparse_moments(X: Any, code: Array, n: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Of a CSR matrix; zeros that are not stored count by their number."""
+    member = membership(code, len(n), weight)
+    total = (member @ X).toarray().astype(np.float64)
+    mean = np.divide(total, n[:, None], out=np.zeros_like(total), where=(n > 0)[:, None])
+    stored = X.astype(np.float64)
+    stored.data = np.ones_like(stored.data)
+    left_out = n[:, None] - (member @ stored).toarray()
+    if weight is not None:
+        rows = np.bincount(code, minlength=len(n))[:, None]
+        left_out[(membership(code, len(n)) @ stored).toarray() == rows] = 0.0
+    stored.data = np.square(X.data - mean[np.repeat(code, np.diff(X.indptr)), X.indices])
+    return mean, (member @ stored).toarray() + np.maximum(left_out, 0.0) * np.square(mean)
 
 
 def _dense(X: Any) -> Array:

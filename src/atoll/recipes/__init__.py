@@ -2,7 +2,57 @@
 
 from __future__ import annotations
 
-from atoll.recipes import centroids, neighbors
-from atoll.recipes.base import Fit, Recipe, find, recipe, supported
+from atoll.recipes import (
+    bins,
+    centroids,
+    covariance,
+    discriminant_analysis,
+    encoders,
+    feature_selection,
+    forest,
+    generic,
+    impute,
+    kernel_approximation,
+    label,
+    least_squares,
+    mixture,
+    naive_bayes,
+    neighbors,
+    power,
+    quantiles,
+    random_projection,
+    scaling,
+    stateless,
+)
+from atoll.recipes.base import Fit, PerRow, Recipe, check_parameters, find, fit_over, recipe, supported
 
-__all__ = ["Fit", "Recipe", "centroids", "find", "neighbors", "recipe", "supported"]
+__all__ = [
+    "Fit",
+    "PerRow",
+    "Recipe",
+    "bins",
+    "centroids",
+    "check_parameters",
+    "covariance",
+    "discriminant_analysis",
+    "encoders",
+    "feature_selection",
+    "find",
+    "fit_over",
+    "forest",
+    "generic",
+    "impute",
+    "kernel_approximation",
+    "label",
+    "least_squares",
+    "mixture",
+    "naive_bayes",
+    "neighbors",
+    "power",
+    "quantiles",
+    "random_projection",
+    "recipe",
+    "scaling",
+    "stateless",
+    "supported",
+]

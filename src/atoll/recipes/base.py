@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from sklearn.base import BaseEstimator
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from atoll.errors import UnknownName, UnsupportedEstimator, closest, explain
 from atoll.rounds import Rounds
+from atoll.shards import Shard
 
-__all__ = ["Fit", "Recipe", "find", "recipe", "supported"]
+__all__ = ["Fit", "PerRow", "Recipe", "check_parameters", "find", "fit_over", "recipe", "supported"]
 
 Fit = Callable[[Any, Rounds], Any]
+PerRow = Callable[[Any, Shard], Any]
 
 
 class Recipe(NamedTuple):
@@ -31,15 +35,19 @@ class Recipe(NamedTuple):
         Whether the result equals the fit on the pooled rows.
     asks : bool
         Whether predicting asks the nodes, so that no ordinary fitted estimator exists without the rows.
-    per_row : tuple of str
-        Fitted attributes with one entry per training row, or made of rows.
+    iterative : bool
+        Whether it takes rounds until it converges.
+    per_row : mapping of str to callable
+        Fitted attributes with one entry per training row, or made of rows, and how each follows from the fitted
+        estimator and the pooled rows, where those are the user's own.
     """
 
     fit: Fit
     method: str
     exact: bool = True
     asks: bool = False
-    per_row: tuple[str, ...] = ()
+    iterative: bool = False
+    per_row: Mapping[str, PerRow] = {}
 
 
 _recipes: dict[type, dict[str, Recipe]] = {}
@@ -51,7 +59,8 @@ def recipe(
     method: str = "exact",
     exact: bool = True,
     asks: bool = False,
-    per_row: tuple[str, ...] = (),
+    iterative: bool = False,
+    per_row: Mapping[str, PerRow] | None = None,
 ) -> Callable[[Fit], Fit]:
     """Register a way to fit some estimators.
 
@@ -61,8 +70,8 @@ def recipe(
         scikit-learn estimator classes; subclasses are not meant, they may compute something else. None: a generic way,
         which any estimator may ask for by name.
     method : str, default="exact"
-        Name of the way; the first one registered for a type is its default.
-    exact, asks, per_row
+        Name of the way; the one named exact is the default, all others are asked for by name.
+    exact, asks, iterative, per_row
         See `Recipe`.
 
     Returns
@@ -72,13 +81,14 @@ def recipe(
     """
 
     def add(fit: Fit) -> Fit:
+        made = Recipe(fit, method, exact, asks, iterative, dict(per_row or {}))
         if not types:
-            _generic[method] = Recipe(fit, method, exact, asks, per_row)
+            _generic[method] = made
         for kind in types:
             ways = _recipes.setdefault(kind, {})
             if method in ways:
                 raise ValueError(f"{kind.__name__} has a method {method!r} already")
-            ways[method] = Recipe(fit, method, exact, asks, per_row)
+            ways[method] = made
         return fit
 
     return add
@@ -109,16 +119,68 @@ def find(estimator: object, method: str | None = None) -> Recipe:
     if type(estimator) not in _recipes and method not in _generic:
         raise UnsupportedEstimator(_unsupported(estimator))
     if method is None:
-        return next(iter(ways.values()))
+        if "exact" not in ways:
+            raise UnsupportedEstimator(_by_name_only(estimator, ways))
+        return ways["exact"]
     if method not in ways:
         name = type(estimator).__name__
         raise UnknownName(explain(f"{name} has no method {method!r}", hint=closest(method, ways)))
     return ways[method]
 
 
-def supported() -> dict[type, dict[str, Recipe]]:
-    """Every estimator that can be fitted, with its ways, the default first."""
-    return {kind: dict(ways) for kind, ways in sorted(_recipes.items(), key=lambda item: item[0].__name__)}
+def check_parameters(estimator: Any) -> None:
+    """Have scikit-learn check the parameters of an estimator, in its words; unless it was told not to."""
+    if not get_config()["skip_parameter_validation"]:
+        estimator._validate_params()
+
+
+def fit_over(estimator: Any, rounds: Rounds, method: str | None = None) -> Any:
+    """Fit a clone of an estimator over nodes that have met.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As it was given; it is not touched.
+    rounds : Rounds
+        The way to the rows, through the views that it is to see.
+    method : str, optional
+        Picks a way to fit where there is a choice.
+
+    Returns
+    -------
+    estimator
+        Fitted, with `n_features_in_` and, where columns have names, `feature_names_in_`.
+    """
+    check_parameters(estimator)
+    schema = rounds.raw.schema
+    fitted = find(estimator, method).fit(clone(estimator), rounds)
+    if not hasattr(fitted, "n_features_in_"):
+        fitted.n_features_in_ = schema.n_features
+    if schema.feature_names is not None and not hasattr(fitted, "feature_names_in_"):
+        fitted.feature_names_in_ = np.asarray(schema.feature_names, dtype=object)
+    return fitted
+
+
+def supported(*, by_name: bool = False) -> dict[type, dict[str, Recipe]]:
+    """Every estimator that can be fitted, with its ways, the default first.
+
+    Parameters
+    ----------
+    by_name : bool, default=False
+        Also those for which there is no default, so that a way has to be asked for by name.
+
+    Returns
+    -------
+    dict of type to dict of str to Recipe
+    """
+    kinds = sorted(_recipes.items(), key=lambda item: item[0].__name__)
+    return {kind: dict(ways) for kind, ways in kinds if by_name or "exact" in ways}
+
+
+def _by_name_only(estimator: object, ways: Mapping[str, Recipe]) -> str:
+    name, named = type(estimator).__name__, " or ".join(f"method={m!r}" for m in ways)
+    hint = f"ask for a way that is not exact: {named}"
+    return explain(f"over nodes, {name} is not what it is on the pooled rows", got=repr(estimator), hint=hint)
 
 
 def _unsupported(estimator: object) -> str:

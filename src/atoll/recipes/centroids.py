@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import NearestCentroid
 
-from atoll.combine import Extrema, Moments, Sum
+from atoll.combine import Extrema, Moments
 from atoll.recipes.base import recipe
+from atoll.recipes.quantiles import order_statistics
 from atoll.rounds import Rounds
 from atoll.trees import Array, Tree
 from atoll.views import codes
 
-__all__ = ["fit_centroids", "order_statistics"]
+__all__ = ["fit_centroids"]
 
 
 @recipe(NearestCentroid)
@@ -88,47 +89,7 @@ def _shrink(estimator: NearestCentroid, moments: Tree, n: int) -> None:
 
 def _medians(rounds: Rounds, nk: Array, d: int) -> Array:
     n = nk.astype(np.int64)
-    low, high = order_statistics(rounds, np.stack([(n - 1) // 2, n // 2]), d)
+    ranks = np.repeat(np.stack([(n - 1) // 2, n // 2])[:, :, None], d, axis=2)
+    low, high = order_statistics(rounds, ranks, by_class=True).astype(np.float64)
     middle: Array = (low + high) / 2
     return middle
-
-
-def order_statistics(rounds: Rounds, ranks: Array, d: int) -> Array:
-    """Values of given rank, exactly, by bisection on the bits of the floats; nodes only count.
-
-    Parameters
-    ----------
-    rounds : Rounds
-        Seen through the view `codes`.
-    ranks : ndarray of shape (q, C), int64
-        For each class, ranks counted from 0.
-    d : int
-        Columns.
-
-    Returns
-    -------
-    ndarray of shape (q, C, d), float64
-        After 64 rounds, whatever the data: each halves the interval of the 2**64 ordered doubles that holds the value.
-    """
-    shape = (*ranks.shape, d)
-    low, high = np.full(shape, _key(np.array(-np.inf))), np.full(shape, _key(np.array(np.inf)))
-    while (low < high).any():
-        middle = (low >> 1) + (high >> 1) + (low & high & 1)
-        count = rounds.round("statistics.count_below", {"threshold": _value(middle)}, combine=Sum())["count"]
-        enough = count > ranks[..., None]
-        high, low = np.where(enough, middle, high), np.where(enough, low, middle + 1)
-    value: Array = _value(low) + 0.0  # not -0.0
-    return value
-
-
-_MANTISSA = np.int64(0x7FFF_FFFF_FFFF_FFFF)
-
-
-def _key(value: Array) -> Array:
-    """Doubles to integers in the same order."""
-    bits = np.asarray(value, dtype=np.float64).view(np.int64)
-    return np.where(bits < 0, bits ^ _MANTISSA, bits)
-
-
-def _value(key: Array) -> Array:
-    return np.where(key < 0, key ^ _MANTISSA, key).view(np.float64)

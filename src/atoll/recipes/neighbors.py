@@ -274,7 +274,7 @@ class AskingKernelDensity(KernelDensity):
 AskingKernelDensity.__name__ = KernelDensity.__name__
 
 
-@recipe(KernelDensity, asks=True, per_row=("tree_",))
+@recipe(KernelDensity, asks=True, per_row={"tree_": lambda ordinary, rows: ordinary.tree_})
 def fit_density(estimator: Any, rounds: Rounds) -> AskingKernelDensity:
     """Exact up to the estimator's own `rtol` and `atol`: nodes send the logarithm of their sum of kernels."""
     schema = rounds.schema

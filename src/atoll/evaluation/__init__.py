@@ -1,0 +1,14 @@
+"""How good a model is, and what the rows are like, from sums that nodes form over rows that stay where they are.
+
+- `evaluate` asks nodes how good a fitted model is on their rows; `atoll.Federation.evaluate` calls it;
+- `evaluate_answers` does the same for answers that are known already, by the node of each row;
+- `METRICS` has every metric that can be computed, by scikit-learn's name.
+"""
+
+from __future__ import annotations
+
+from atoll.evaluation.judge import evaluate, evaluate_answers, subject_of
+from atoll.evaluation.result import Evaluation, Worst
+from atoll.evaluation.scoring import METRICS
+
+__all__ = ["METRICS", "Evaluation", "Worst", "evaluate", "evaluate_answers", "subject_of"]

@@ -1,0 +1,277 @@
+"""What least squares needs of the rows: one triangle, and how far each row lies from a fit without it."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from scipy.linalg.lapack import dgeqrt, dpotrf, dtrtri
+
+from atoll.combine import Triangle
+from atoll.context import Ctx
+from atoll.messages import Reply
+from atoll.operations.base import operation
+from atoll.shards import Shard, is_sparse, weights
+from atoll.trees import Array, Tree
+
+__all__ = ["fold_triangles", "gram", "left_out", "n_targets", "right", "sums", "triangle"]
+
+_WELL = 100.0
+_SMALL = 1e-140
+_PANEL = 32
+_PIECE = 1 << 17
+
+
+@operation(
+    "linear.triangle",
+    discloses="the means of columns and targets, and how all of them vary together, as a triangle",
+    pieces=True,
+)
+def triangle(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``R`` of shape (p, p) and ``centre`` (p - 1,), float64, p = 1 + d + T; for the combine `Triangle`.
+
+    R is the triangular factor of the rows ``√w (1, x - centre, y - centre)``.
+
+    Settings: `targets`, which is "numbers" (``y`` as it is), "classes" (1 for a row's class and -1 for the others, of
+    the view `codes`; one column for two classes) or "labels" (1 for a label that is set and -1 otherwise), and
+    `n_classes`.
+    """
+    return Reply(_triangle(shard.X, _targets(shard, ctx.settings), weights(shard)))
+
+
+@operation(
+    "linear.folds",
+    discloses="for each part of a cross-validation, the means of columns and targets, and how they vary together",
+    pieces=True,
+)
+def fold_triangles(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """As `triangle`, for each part: ``R`` (K, p, p) and ``centre`` (K, p - 1); and ``beyond``, (1,), int64.
+
+    Which part a row belongs to follows from its id: payload `start`, ascending, and `part`, (runs,), say that ids from
+    ``start[i]`` on belong to ``part[i]``. `beyond` counts ids that are not below `n_rows`. Settings further: `n_parts`,
+    `n_rows`, and `weighted`: whether sample weights count.
+    """
+    Y, w = _targets(shard, ctx.settings), weights(shard) if ctx.settings["weighted"] else None
+    part = payload["part"][np.searchsorted(payload["start"], shard.ids, side="right") - 1]
+    made = [
+        _triangle(shard.X[of], Y[of], None if w is None else w[of])
+        for of in (part == k for k in range(ctx.settings["n_parts"]))
+    ]
+    beyond = np.array([np.count_nonzero(shard.ids >= ctx.settings["n_rows"])], dtype=np.int64)
+    stacked = {name: np.stack([tree[name] for tree in made]) for name in ("R", "centre")}
+    return Reply({**stacked, "beyond": beyond})
+
+
+@operation("linear.sums", discloses="the sum of each column and target, and the sum of its sample weights", pieces=True)
+def sums(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``total`` (1,), the weight of the rows, and ``sum`` (d + T,) of columns and targets, float64.
+
+    Settings: `targets`, `n_classes`.
+    """
+    Y, w = _targets(shard, ctx.settings), weights(shard)
+    one = np.ones(shard.n_rows) if w is None else w
+    return Reply({"total": np.array([one.sum()]), "sum": _weighted_sum(shard.X, Y, one)})
+
+
+@operation("linear.gram", discloses="how all columns and targets vary together about agreed means", pieces=True)
+def gram(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``gram`` (p, p), float64: ``AᵀA`` of the rows ``√w (1, x - mean, y - mean)``; payload `mean` (d + T,).
+
+    Settings: `targets`, `n_classes`.
+    """
+    Y, w = _targets(shard, ctx.settings), weights(shard)
+    if is_sparse(shard.X):
+        return Reply({"gram": _sparse_gram(shard.X, Y, _roots(w, len(Y)), payload["mean"])})
+    A = _rows(shard.X, Y, _roots(w, len(Y)), payload["mean"])
+    return Reply({"gram": A.T @ A})
+
+
+@operation(
+    "linear.left_out",
+    discloses="how far targets lie from what ridge regression without their row says, summed over rows",
+    pieces=True,
+)
+def left_out(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``score`` of shape (T, A), float64: summed errors of targets for A penalties, each from a fit without the row.
+
+    With ``z = √w (x - mean) basis`` an error is ``e = (own √w (y - mean) + z fit) / (own (1 - w / total) + z²
+    leverage)`` (Rifkin & Lippert, 2007, "Notes on regularized least squares"). Payload: `mean` (d + T,), `basis` (d,
+    r), `leverage` (r, A), `fit` (r, T, A), and `own` and `total` of shape (1,); `total` is infinity without intercept.
+    Settings: `targets`, `n_classes`, and `score`: sums of "squares" e², of "magnitudes" ``√w |e|``, or of the weights
+    of rows whose largest prediction is at their largest target, "right".
+    """
+    Y, w = _targets(shard, ctx.settings), weights(shard)
+    d, root = shard.n_features, _roots(w, len(Y))
+    mean, basis, own = payload["mean"], payload["basis"], payload["own"]
+    if is_sparse(shard.X):
+        z = root[:, None] * (shard.X @ basis - mean[:d] @ basis)
+    else:
+        z = root[:, None] * ((shard.X - mean[:d]) @ basis)
+    below = own * (1 - np.square(root) / payload["total"])[:, None] + np.square(z) @ payload["leverage"]
+    above = own * (root[:, None] * (Y - mean[d:]))[:, :, None] + np.tensordot(z, payload["fit"], axes=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = above / below[:, None, :]
+    score = ctx.settings["score"]
+    if score == "squares":
+        return Reply({"score": np.square(error).sum(axis=0)})
+    if score == "magnitudes":
+        return Reply({"score": (root[:, None, None] * np.abs(error)).sum(axis=0)})
+    with np.errstate(divide="ignore", invalid="ignore"):
+        told = Y[:, :, None] - error / root[:, None, None]
+    hit = told.argmax(axis=1) == Y.argmax(axis=1)[:, None]
+    return Reply({"score": np.broadcast_to(np.square(root) @ hit, (Y.shape[1], hit.shape[1])).copy()})
+
+
+@operation(
+    "linear.right", discloses="for each of some models, how many of chosen rows it classifies right", pieces=True
+)
+def right(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``right`` (M,), int64: rows of a model's parts whose class it tells.
+
+    Payload: `start` and `part` as for `fold_triangles`, `coef` (M, T, d), `intercept` (M, T), and `tests` (M, K), truth
+    values: which parts a model is tested on. Settings: `n_classes`. Wants the view `codes`.
+    """
+    code = shard.columns["code"]
+    part = payload["part"][np.searchsorted(payload["start"], shard.ids, side="right") - 1]
+    hits = np.zeros(len(payload["coef"]), dtype=np.int64)
+    for m, (coef, intercept, tests) in enumerate(
+        zip(payload["coef"], payload["intercept"], payload["tests"], strict=True)
+    ):
+        of = tests[part]
+        scores = shard.X[of] @ coef.T + intercept
+        told = (scores[:, 0] > 0).astype(np.int64) if len(coef) == 1 else scores.argmax(axis=1)
+        hits[m] = np.count_nonzero(told == code[of])
+    return Reply({"right": hits})
+
+
+def n_targets(n_classes: int) -> int:
+    """Columns that stand for so many classes: one for two of them."""
+    return n_classes if n_classes > 2 else 1
+
+
+def _targets(shard: Shard, settings: dict[str, Any]) -> Array:
+    """Targets as columns, float64 of shape (n, T)."""
+    kind, n = settings["targets"], shard.n_rows
+    if kind == "classes":
+        code, T = shard.columns["code"], n_targets(settings["n_classes"])
+        own = code[:, None] == (np.arange(T) if T > 1 else np.ones(1))
+        return np.where(own, 1.0, -1.0)
+    y = np.asarray(shard.y, dtype=np.float64).reshape(n, *([-1] if n else [_width(shard)]))
+    return np.where(y != 0, 1.0, -1.0) if kind == "labels" else y
+
+
+def _width(shard: Shard) -> int:
+    return 1 if shard.y is None or shard.y.ndim == 1 else int(shard.y.shape[1])
+
+
+def _roots(w: Array | None, n: int) -> Array:
+    return np.ones(n) if w is None else np.sqrt(w)
+
+
+def _weighted_sum(X: Any, Y: Array, w: Array) -> Array:
+    summed: Array = np.concatenate([np.asarray(X.T @ w).reshape(-1), Y.T @ w])
+    return summed
+
+
+def _centre(X: Array, Y: Array, w: Array | None) -> Array:
+    """The weighted mean of columns and targets; to the last bit where a column is constant."""
+    one = np.ones(len(Y)) if w is None else w
+    total = one.sum()
+    if not total > 0:
+        return np.zeros(X.shape[1] + Y.shape[1])
+    centre = _weighted_sum(X, Y, one) / total
+    for columns, mean in ((X, centre[: X.shape[1]]), (Y, centre[X.shape[1] :])):
+        near = np.flatnonzero(np.abs(mean - columns[0]) <= 1e-12 * np.abs(mean))
+        for j in near[(columns[:, near] == columns[0, near]).all(axis=0)]:
+            mean[j] = columns[0, j]
+    return centre
+
+
+def _rows(X: Array, Y: Array, root: Array, centre: Array) -> Array:
+    """The rows ``√w (1, x - centre, y - centre)``, float64 of shape (n, p)."""
+    d = X.shape[1]
+    A = np.empty((len(Y), 1 + len(centre)))
+    A[:, 0] = 1
+    np.subtract(X, centre[:d], out=A[:, 1 : d + 1])
+    np.subtract(Y, centre[d:], out=A[:, d + 1 :])
+    if not (root == 1).all():
+        A *= root[:, None]
+    return A
+
+
+def _triangle(X: Any, Y: Array, w: Array | None) -> Tree:
+    """The triangle of some rows about their own mean."""
+    if is_sparse(X):
+        return _sparse_triangle(X, Y, w)
+    centre = _centre(X, Y, w)
+    A = _rows(X, Y, _roots(w, len(Y)), centre)
+    R = _by_cholesky(A.T @ A)
+    return {"R": _by_reflections(A) if R is None else R, "centre": centre}
+
+
+def _by_cholesky(gram: Array) -> Array | None:
+    """The triangle of rows from their Gram matrix, where that provably costs no digits that matter; otherwise None.
+
+    With columns scaled to length 1, products are off by the machine's precision u times a small number, so the result
+    is the triangle of rows whose columns differ from the true ones by at most that times ``|R⁻¹|``, relative to their
+    length (Yamamoto et al., 2015, "Roundoff error analysis of the CholeskyQR2 algorithm"). At most 100 u is let pass.
+    """
+    length = np.sqrt(np.diagonal(gram))
+    if not np.isfinite(gram).all() or ((length > 0) & (length < _SMALL)).any():
+        return None
+    by = np.where(length > 0, length, 1.0)
+    scaled = gram / by / by[:, None]
+    np.fill_diagonal(scaled, 1.0)
+    R, fails = dpotrf(scaled, clean=1)
+    if fails:
+        return None
+    inverse, _ = dtrtri(R)
+    if np.linalg.norm(np.triu(inverse)) > _WELL:
+        return None
+    return np.ascontiguousarray(R * length)
+
+
+def _by_reflections(A: Array) -> Array:
+    """The triangle of rows by Householder's reflections, (p, p), its diagonal not negative."""
+    n, p = A.shape
+    R = np.zeros((p, p))
+    if n:
+        made = dgeqrt(min(n, p, _PANEL), np.asfortranarray(A))[0]
+        R[: min(n, p)] = np.triu(made[:p])
+    return R * np.where(np.diagonal(R) < 0, -1.0, 1.0)[:, None]
+
+
+def _sparse_triangle(X: Any, Y: Array, w: Array | None) -> Tree:
+    """Through the sparse product where subtracting the mean from it loses nothing, otherwise dense, piece by piece."""
+    root = _roots(w, len(Y))
+    total = np.square(root).sum()
+    centre = _weighted_sum(X, Y, np.square(root)) / (total if total > 0 else 1.0)
+    product = _sparse_gram(X, Y, root, centre)
+    raw = np.concatenate([[total], np.asarray(X.multiply(X).T @ np.square(root)).reshape(-1)])
+    keeps = np.diagonal(product)[: len(raw)] >= raw / 4
+    R = _by_cholesky(product) if keeps.all() else None
+    if R is not None:
+        return {"R": R, "centre": centre}
+    size = max(2 * len(product), _PIECE // len(product))
+    pieces = [slice(i, i + size) for i in range(0, max(len(Y), 1), size)]
+    return reduce(Triangle().add, [_triangle(X[s].toarray(), Y[s], None if w is None else w[s]) for s in pieces])
+
+
+def _sparse_gram(X: Any, Y: Array, root: Array, centre: Array) -> Array:
+    """``AᵀA`` of the rows ``√w (1, x - centre, y - centre)`` without making them dense."""
+    d = X.shape[1]
+    scaled = X.astype(np.float64).multiply(root[:, None]).tocsr()
+    rest = root[:, None] * np.column_stack([np.ones(len(Y)), Y - centre[d:]])
+    c, total = centre[:d], np.square(root).sum()
+    s = np.asarray(scaled.T @ root).reshape(-1)
+    of_rest = scaled.T @ rest - np.outer(c, root @ rest)
+    full = np.empty((1 + len(centre), 1 + len(centre)))
+    order = np.r_[0, d + 1 : len(full)]
+    full[1 : d + 1, 1 : d + 1] = (
+        (scaled.T @ scaled).toarray() - np.outer(s, c) - np.outer(c, s) + total * np.outer(c, c)
+    )
+    full[np.ix_(np.arange(1, d + 1), order)] = of_rest
+    full[np.ix_(order, np.arange(1, d + 1))] = of_rest.T
+    full[np.ix_(order, order)] = rest.T @ rest
+    return full

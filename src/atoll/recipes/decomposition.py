@@ -1,0 +1,199 @@
+"""Decompositions, exact: the triangle of all columns, then scikit-learn's own steps on rows that have this triangle.
+
+With the mean and the triangle of the centred rows, a few made-up rows are found that have the same mean and, but for a
+factor, the same products of columns as all rows together. scikit-learn's own `fit` runs on them; what depends on the
+number of rows is put right afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import helmert, svd
+from sklearn.base import clone
+from sklearn.decomposition import PCA, FactorAnalysis, TruncatedSVD
+from sklearn.decomposition._pca import _infer_dimension
+
+from atoll.combine import Triangle
+from atoll.recipes.base import recipe
+from atoll.rounds import Rounds
+from atoll.schema import Schema
+from atoll.trees import Array
+
+__all__ = ["StandIn", "fit_factor_analysis", "fit_pca", "fit_truncated_svd", "stand_in"]
+
+
+class StandIn(NamedTuple):
+    """Few rows that stand for many.
+
+    Attributes
+    ----------
+    n : int
+        How many rows are stood for.
+    mean : ndarray of shape (d,)
+        Their mean.
+    rows : ndarray of shape (m, d)
+        ``m = min(n, d + 1)`` rows of mean zero whose products of columns, summed, are those of the centred rows.
+    """
+
+    n: int
+    mean: Array
+    rows: Array
+
+    @property
+    def share(self) -> float:
+        """Rows that stand, as a share of those they stand for."""
+        return len(self.rows) / self.n
+
+
+def stand_in(rounds: Rounds) -> StandIn:
+    """Ask for the triangle of all columns, and make few rows of it.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The way to the rows.
+
+    Returns
+    -------
+    StandIn
+        The rows are the triangle, rotated by Helmert's matrix (Lancaster, 1965) so that their mean is zero. A column
+        whose spread is rounding is constant.
+    """
+    answer = rounds.round("decomposition.triangle", combine=Triangle())
+    n, mean, triangle = rounds.schema.n_rows, answer["centre"], answer["R"][1:, 1:].copy()
+    spread = np.linalg.norm(triangle, axis=0)
+    triangle[:, spread <= 16 * np.finfo(np.float64).eps * math.sqrt(n) * np.abs(mean)] = 0
+    m = min(n, len(mean) + 1)
+    if m <= len(mean):
+        _, values, vectors = svd(triangle)
+        triangle = values[: m - 1, None] * vectors[: m - 1]
+    return StandIn(n, mean, helmert(m).T @ triangle)
+
+
+@recipe(PCA)
+def fit_pca(estimator: PCA, rounds: Rounds) -> PCA:
+    """Exact: mean and triangle in one round, and every solver on it.
+
+    `full`, `covariance_eigh` and `arpack` are scikit-learn's full decomposition of the merged triangle. `randomized`
+    is its randomized one with the same draws, whose answer depends on the triangle alone; with fewer rows than columns
+    the draws would be one per row, and it is the full decomposition too.
+    """
+    schema = rounds.schema
+    n, d, asked = schema.n_rows, schema.n_features, estimator.n_components
+    solver = _solver(estimator, schema)
+    components = asked if asked is not None else min(n, d) - (solver == "arpack")
+    _check_components(components, solver, n, d)
+    few = stand_in(rounds)
+    degrees = (len(few.rows) - 1) / (n - 1) if n > 1 else 1.0
+    made = clone(estimator).set_params(
+        svd_solver=_on_triangle(solver, n, d), random_state=_seeded(estimator, rounds), copy=True,
+        n_components=None if components == "mle" else components,
+    )  # fmt: skip
+    made.fit(few.rows * math.sqrt(degrees))
+    if components == "mle":
+        made.set_params(n_components=_infer_dimension(made.explained_variance_, n)).fit(few.rows * math.sqrt(degrees))
+    made.mean_, made.n_samples_, made._fit_svd_solver = few.mean, n, solver
+    made.singular_values_ = made.singular_values_ / math.sqrt(degrees)
+    fitted: PCA = _handed_over(made, estimator, schema.dtype)
+    return fitted
+
+
+def _solver(estimator: PCA, schema: Schema) -> str:
+    """The solver that scikit-learn would choose for the pooled rows."""
+    n, d, solver = schema.n_rows, schema.n_features, str(estimator.svd_solver)
+    if schema.sparse and solver not in ("auto", "arpack", "covariance_eigh"):
+        raise TypeError(
+            'PCA only support sparse inputs with the "arpack" and "covariance_eigh" solvers, while '
+            f'"{solver}" was passed. See TruncatedSVD for a possible alternative.'
+        )
+    if solver != "auto":
+        return solver
+    if schema.sparse:
+        return "arpack"
+    if d <= 1_000 and n >= 10 * d:
+        return "covariance_eigh"
+    if max(n, d) <= 500 or estimator.n_components == "mle":
+        return "full"
+    components = min(n, d) if estimator.n_components is None else estimator.n_components
+    return "randomized" if 1 <= components < 0.8 * min(n, d) else "full"
+
+
+def _check_components(components: Any, solver: str, n: int, d: int) -> None:
+    """What scikit-learn refuses, in its words."""
+    least = min(n, d)
+    if solver in ("full", "covariance_eigh"):
+        if components == "mle" and n < d:
+            raise ValueError("n_components='mle' is only supported if n_samples >= n_features")
+        if components != "mle" and not 0 <= components <= least:
+            raise ValueError(
+                f"n_components={components} must be between 0 and min(n_samples, n_features)={least} with "
+                f"svd_solver={solver!r}"
+            )
+        return
+    if isinstance(components, str):
+        raise ValueError(f"n_components={components!r} cannot be a string with svd_solver='{solver}'")
+    strictly = "strictly less than" if solver == "arpack" and components == least else "between 1 and"
+    if strictly != "between 1 and" or not 1 <= components <= least:
+        raise ValueError(
+            f"n_components={components!r} must be {strictly} min(n_samples, n_features)={least!r} with "
+            f"svd_solver='{solver}'"
+        )
+
+
+def _on_triangle(solver: str, n: int, d: int) -> str:
+    """The solver for the rows that stand in: the one that loses no digits, where it has as many components."""
+    if solver == "randomized" and n >= d:
+        return solver
+    return "covariance_eigh" if solver == "covariance_eigh" and n <= d else "full"
+
+
+@recipe(TruncatedSVD)
+def fit_truncated_svd(estimator: TruncatedSVD, rounds: Rounds) -> TruncatedSVD:
+    """Exact: mean and triangle in one round; the solver runs on rows that have them, with the same draws.
+
+    Where there are fewer rows than columns, the randomized solver's draws would be one per row, and are others.
+    """
+    few = stand_in(rounds)
+    made = clone(estimator).set_params(random_state=_seeded(estimator, rounds))
+    made.fit(few.rows * math.sqrt(few.share) + few.mean)
+    made.singular_values_ = made.singular_values_ / math.sqrt(few.share)
+    fitted: TruncatedSVD = _handed_over(made, estimator, rounds.schema.dtype)
+    return fitted
+
+
+@recipe(FactorAnalysis)
+def fit_factor_analysis(estimator: FactorAnalysis, rounds: Rounds) -> FactorAnalysis:
+    """Exact: mean and triangle in one round; scikit-learn's iterations run on rows that have them.
+
+    Their log-likelihood counts as many rows as there are, so the tolerance is scaled and the log-likelihood put right.
+    Where there are fewer rows than columns, `randomized` would draw one number per row, and draws others.
+    """
+    few = stand_in(rounds)
+    made = clone(estimator).set_params(
+        tol=estimator.tol * few.share, copy=True, random_state=_seeded(estimator, rounds)
+    )
+    made.fit(few.rows * math.sqrt(few.share))
+    made.mean_ = few.mean
+    made.loglike_ = [value / few.share for value in made.loglike_]
+    fitted: FactorAnalysis = _handed_over(made, estimator, "float64")
+    return fitted
+
+
+def _seeded(estimator: Any, rounds: Rounds) -> Any:
+    """The estimator's own random state, or a seed of the run where it has none."""
+    if estimator.random_state is not None:
+        return estimator.random_state
+    return int(rounds.rng("random_state").integers(2**31 - 1))
+
+
+def _handed_over(made: Any, estimator: Any, dtype: str) -> Any:
+    """Give the estimator what was fitted, in the dtype of the rows; its parameters stay as they are."""
+    parameters = set(estimator.get_params(deep=False))
+    for name, value in vars(made).items():
+        if name not in parameters:
+            floats = isinstance(value, np.ndarray | np.generic) and value.dtype == np.float64
+            setattr(estimator, name, value.astype(dtype) if floats else value)
+    return estimator

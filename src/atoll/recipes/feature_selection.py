@@ -1,0 +1,224 @@
+"""Choosing features, exact: variances and univariate scores from sums; what is kept is decided by scikit-learn."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import special, stats
+from sklearn.feature_selection import (
+    GenericUnivariateSelect,
+    SelectFdr,
+    SelectFpr,
+    SelectFwe,
+    SelectKBest,
+    SelectPercentile,
+    VarianceThreshold,
+    chi2,
+    f_classif,
+    f_regression,
+    r_regression,
+)
+from sklearn.feature_selection._univariate_selection import _chisquare
+
+from atoll.combine import Each, Extrema, Mean, Moments, Sum
+from atoll.errors import UnsupportedEstimator, explain
+from atoll.operations.classes import over_classes
+from atoll.recipes.base import recipe
+from atoll.rounds import Rounds
+from atoll.schema import agree
+from atoll.trees import Array, Tree
+from atoll.views import codes
+
+__all__ = [
+    "anova",
+    "chi_squared",
+    "correlations",
+    "fit_univariate",
+    "fit_variance_threshold",
+    "regression_f",
+]
+
+Scores = Array | tuple[Array, Array]
+
+
+@recipe(VarianceThreshold)
+def fit_variance_threshold(estimator: VarianceThreshold, rounds: Rounds) -> VarianceThreshold:
+    """Exact: counts, means and spreads of the values that are there, and their range where the threshold is 0."""
+    moments = rounds.round("selection.moments", combine=Moments())
+    n, there = rounds.schema.n_rows, moments["n"] > 0
+    estimator.variances_ = np.divide(moments["m2"], moments["n"], out=np.full(len(there), np.nan), where=there)
+    if estimator.threshold == 0:
+        extrema = rounds.round("selection.extrema", combine=Extrema())
+        whole = moments["n"] == n
+        peak_to_peaks = np.subtract(extrema["max"], extrema["min"], out=np.full(len(there), np.nan), where=whole)
+        estimator.variances_ = np.nanmin(np.array([estimator.variances_, peak_to_peaks]), axis=0)
+    if np.all(~np.isfinite(estimator.variances_) | (estimator.variances_ <= estimator.threshold)):
+        alone = " (X contains only one sample)" if n == 1 else ""
+        raise ValueError(f"No feature in X meets the variance threshold {estimator.threshold:.5f}{alone}")
+    return estimator
+
+
+@recipe(GenericUnivariateSelect, SelectFdr, SelectFpr, SelectFwe, SelectKBest, SelectPercentile)
+def fit_univariate(estimator: Any, rounds: Rounds) -> Any:
+    """Exact: the score function is computed from sums, then scikit-learn's own `fit` goes on with its result.
+
+    Score functions are `chi2`, `f_classif`, `f_regression`, `r_regression`, or a `functools.partial` of the last two.
+    """
+    given = estimator.score_func
+    scores = _scorer(given)(rounds)
+    estimator.score_func = lambda X, y: scores
+    estimator.fit(np.zeros((2, rounds.schema.n_features)), np.zeros(2))
+    estimator.score_func = given
+    return estimator
+
+
+def _scorer(score_func: Any) -> Callable[[Rounds], Scores]:
+    bare, settings = score_func, dict[str, Any]()
+    if isinstance(score_func, functools.partial) and not score_func.args:
+        bare, settings = score_func.func, dict(score_func.keywords)
+    if bare not in _SCORERS or not settings.keys() <= _SETTINGS.get(bare, set()):
+        hint = None
+        if getattr(bare, "__name__", "").startswith("mutual_info"):
+            hint = "mutual information looks for neighbours among all rows; f_classif and f_regression need sums only"
+        raise UnsupportedEstimator(
+            explain(
+                "this score function cannot be computed from sums",
+                got=getattr(bare, "__name__", repr(bare)),
+                expected=", ".join(f.__name__ for f in _SCORERS),
+                hint=hint,
+            )
+        )
+    return functools.partial(_SCORERS[bare], **settings)
+
+
+def _classes(rounds: Rounds) -> tuple[Array, ...]:
+    """The union of labels, which nodes tell for a classifier in round 0 and for a selector only now."""
+    schema = rounds.schema
+    if schema.classes:
+        return schema.classes
+    answers = rounds.round("describe.schema", combine=Each(), settings={"classes": True})
+    return agree(schema.nodes, answers).classes
+
+
+def anova(rounds: Rounds) -> tuple[Array, Array]:
+    """F-values of the analysis of variance between classes, and their p-values: `f_classif`.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The way to the rows; their targets are labels.
+
+    Returns
+    -------
+    f, p : ndarray of shape (d,)
+    """
+    classes = _classes(rounds)
+    C = len(classes[0])
+    settings = {"n_classes": C}
+    moments = rounds.through(codes(classes)).round("statistics.class_moments", combine=Moments(), settings=settings)
+    between = moments["n"] @ np.square(moments["mean"] - over_classes(moments)["mean"])
+    within, n = moments["m2"].sum(axis=0), rounds.schema.n_rows
+    with np.errstate(divide="ignore", invalid="ignore"):
+        msb, msw = between / float(C - 1), within / float(n - C)
+        constant = np.where(msw == 0.0)[0]
+        if np.nonzero(msb)[0].size != msb.size and constant.size:
+            warnings.warn(f"Features {constant} are constant.", UserWarning, stacklevel=2)
+        f: Array = msb / msw
+    return f, special.fdtrc(C - 1, n - C, f)
+
+
+def chi_squared(rounds: Rounds) -> tuple[Array, Array]:
+    """Chi-squared statistics of non-negative features and classes, and their p-values: `chi2`.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The way to the rows; their targets are labels.
+
+    Returns
+    -------
+    chi2, p : ndarray of shape (d,)
+
+    Raises
+    ------
+    ValueError
+        If a value is negative.
+    """
+    classes = _classes(rounds)
+    C = len(classes[0])
+    seen = rounds.through(codes(classes))
+    sums = seen.round("selection.class_sums", combine=Sum(), settings={"n_classes": C})
+    if sums["negative"][0]:
+        raise ValueError("Input X must be non-negative.")
+    n, observed = (np.concatenate([part, np.zeros_like(part)]) if C == 1 else part for part in (sums["n"], sums["x"]))
+    share = n[:, None] / rounds.schema.n_rows
+    chi, p = _chisquare(observed.copy(), share @ observed.sum(axis=0)[None])
+    return chi, p
+
+
+def correlations(rounds: Rounds, *, center: bool = True, force_finite: bool = True) -> Array:
+    """Pearson's correlation of each feature with the target: `r_regression`.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The way to the rows; their targets are numbers.
+    center, force_finite : bool, default=True
+        As for scikit-learn's function.
+
+    Returns
+    -------
+    ndarray of shape (d,)
+    """
+    about: Tree = {}
+    if center:
+        means = rounds.round("selection.means", combine=Mean())
+        about = {"x": means["x"], "y": means["y"]}
+    sums = rounds.round("selection.products", about, combine=Sum(), settings={"centred": center})
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r: Array = sums["xy"] / np.sqrt(sums["xx"]) / np.sqrt(sums["yy"])
+    if center:  # of a constant nothing is left but rounding
+        extrema = rounds.round("selection.extrema", combine=Extrema(), settings={"target": True})
+        r[(extrema["min"] == extrema["max"]) | (extrema["min_y"] == extrema["max_y"])] = np.nan
+    if force_finite:
+        r[np.isnan(r)] = 0.0
+    return r
+
+
+def regression_f(rounds: Rounds, *, center: bool = True, force_finite: bool = True) -> tuple[Array, Array]:
+    """F-values of univariate linear regressions, and their p-values: `f_regression`.
+
+    Parameters
+    ----------
+    rounds : Rounds
+        The way to the rows; their targets are numbers.
+    center, force_finite : bool, default=True
+        As for scikit-learn's function.
+
+    Returns
+    -------
+    f, p : ndarray of shape (d,)
+    """
+    r = correlations(rounds, center=center, force_finite=force_finite)
+    freedom, squared = rounds.schema.n_rows - (2 if center else 1), r**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        f = squared / (1 - squared) * freedom
+        p = stats.f.sf(f, 1, freedom)
+    if force_finite:
+        constant = np.isnan(f)
+        f[np.isinf(f)] = np.finfo(f.dtype).max
+        f[constant], p[constant] = 0.0, 1.0
+    return f, p
+
+
+_SCORERS: dict[Any, Callable[..., Scores]] = {
+    chi2: chi_squared,
+    f_classif: anova,
+    f_regression: regression_f,
+    r_regression: correlations,
+}
+_SETTINGS = {f_regression: {"center", "force_finite"}, r_regression: {"center", "force_finite"}}
