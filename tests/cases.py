@@ -21,12 +21,19 @@ from atoll.trees import Tree
 from atoll.views import codes
 from examples_base import families
 
+
+def _two_targets(return_X_y: bool) -> tuple[np.ndarray, np.ndarray]:
+    X, y = load_diabetes(return_X_y=return_X_y)
+    return X, np.stack([y, y * (1 + 5 * X[:, 2])], axis=1)
+
+
 LOADERS = {
     "iris": load_iris,
     "digits": load_digits,
     "wine": load_wine,
     "breast_cancer": load_breast_cancer,
     "diabetes": load_diabetes,
+    "two_targets": _two_targets,
 }
 TASK = {"diabetes": "regression"}
 
@@ -52,6 +59,7 @@ PARTITIONS = ["iid", "label", "dirichlet", "one-row"]
 def parts(name: str, n_nodes: int, partition: str, seed: int = 0) -> list[np.ndarray]:
     """Row numbers per node; `one-row` leaves a single row on the last node."""
     y = data(name)[1]
+    y = y if y.ndim == 1 else y[:, 0]
     if n_nodes == 1:
         return [np.arange(len(y))]
     if partition == "one-row":

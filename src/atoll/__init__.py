@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from atoll.federation import Federation
     from atoll.messages import Rule
     from atoll.run import Run
+    from atoll.verification import verify
 
-__all__ = ["AtollError", "Distributed", "Federated", "Federation", "Rule", "Run", "__version__"]
+__all__ = ["AtollError", "Distributed", "Federated", "Federation", "Rule", "Run", "__version__", "verify"]
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ _HOMES = {
     "Federation": "atoll.federation",
     "Rule": "atoll.messages",
     "Run": "atoll.run",
+    "verify": "atoll.verification",
 }
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils import get_tags
 
 from atoll.combine import Each
+from atoll.datasets import open_rows
 from atoll.errors import InvalidData, NotAvailable, explain
 from atoll.evaluation import Evaluation, evaluate, subject_of
 from atoll.messages import digest
 from atoll.models import to_bytes
 from atoll.nodes import Nodes
 from atoll.partition import PartitionReport, by_column, split
+from atoll.recipes import finiteness, wants_classes
 from atoll.rng import as_seed
+from atoll.search import check_candidates, search
 from atoll.shards import Shard, as_target
 from atoll.trees import Array
 from atoll.views import codes
@@ -152,12 +158,47 @@ class Federation(Nodes):
         if len(own) != len(shards):
             raise InvalidData(explain("one name per node", got=f"{len(own)} names", expected=f"{len(shards)}"))
         pairs = [s if isinstance(s, tuple) else (s, None) for s in shards]
-        made, first = [], 0
-        for name, (X, y) in sorted(zip(own, pairs, strict=True), key=lambda item: str(item[0])):
-            shard = Shard.of(str(name), X, y)
-            made.append(replace(shard, ids=np.arange(first, first + shard.n_rows, dtype=np.int64)))
-            first += shard.n_rows
-        return cls(made, **settings)
+        made = [Shard.of(str(name), X, y) for name, (X, y) in zip(own, pairs, strict=True)]
+        return cls(_counted(made), **settings)
+
+    @classmethod
+    def from_files(
+        cls,
+        files: Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]],
+        target: str | None = None,
+        **settings: Any,
+    ) -> Federation:
+        """Make a federation whose rows lie in files, one per node, and need not fit memory.
+
+        What is asked of a node piece by piece (every sum, moment and Gram matrix is) then reads the file piece by
+        piece.
+
+        Parameters
+        ----------
+        files : sequence or mapping of path-like
+            ``.npy`` or Parquet files; a mapping names the nodes, otherwise they have the names of their files.
+        target : str, optional
+            The column to predict, in Parquet files.
+        **settings
+            As for `Federation`.
+
+        Returns
+        -------
+        Federation
+
+        Raises
+        ------
+        InvalidData
+            If a file cannot be used; names the file and the column.
+        """
+        named = files if isinstance(files, Mapping) else {Path(file).stem: file for file in files}
+        if len(named) != len(files):
+            raise InvalidData(explain("two files have the same name", hint="give a mapping of node names to files"))
+        made = []
+        for name, file in named.items():
+            rows = open_rows(file, target)
+            made.append(Shard.of(name, rows.X, rows.y, feature_names=rows.names))
+        return cls(_counted(made), **settings)
 
     def evaluate(
         self,
@@ -227,6 +268,66 @@ class Federation(Nodes):
         rounds.meet(classes=found.task == "classes", ensure_all_finite="allow-nan" if allow_nan else True)
         return evaluate(rounds, found.model, scoring, per_node=per_node, sample_weight=sample_weight, bins=bins)
 
+    def search(
+        self,
+        estimator: Any,
+        grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]],
+        *,
+        scoring: str | Sequence[str] | None = None,
+        cv: Any = None,
+        refit: bool | str = True,
+        error_score: Any = np.nan,
+    ) -> GridSearchCV:
+        """Find the best parameters by cross-validation that happens on the nodes.
+
+        Folds are views on the nodes, scores are summed, and candidates share every question that they have in common: a
+        grid of fifty ridge penalties costs one Gram matrix per fold.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A scikit-learn estimator or pipeline that can be fitted exactly.
+        grid : mapping or sequence of mapping
+            As for `sklearn.model_selection.GridSearchCV`.
+        scoring : str, sequence of str, or None
+            Names of metrics, as for `evaluate`; None: accuracy of a classifier, R² of a regressor.
+        cv : int, KFold, StratifiedKFold, "node" or None
+            scikit-learn's folds of the pooled rows, without shuffling (None: five); or ``"node"``: each node is left
+            out once.
+        refit : bool or str, default=True
+            Whether to fit the best candidate on all rows; by which metric, where there are several.
+        error_score : "raise" or number, default=nan
+            What a candidate scores that cannot be fitted.
+
+        Returns
+        -------
+        GridSearchCV
+            Fitted, with the record as `run_`; everything else is as `GridSearchCV` gives it on the pooled rows.
+
+        Raises
+        ------
+        UnsupportedEstimator
+            If a candidate cannot be fitted over nodes, or its model asks the nodes at predict.
+        InvalidData
+            For folds that cannot be formed over nodes.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> from atoll import Federation
+        >>> sites = Federation.simulate(*load_diabetes(return_X_y=True), n_nodes=4)
+        >>> sites.search(Ridge(), {"alpha": [0.01, 0.1, 1.0]}).best_params_
+        {'alpha': 0.1}
+        """
+        name = type(estimator).__name__
+        check_candidates(estimator, grid, scoring, refit)
+        rounds = self.rounds(f"a search over {name}", name=f"search-{name}")
+        rounds.meet(classes=wants_classes(estimator), ensure_all_finite=finiteness(estimator))
+        found = search(rounds, estimator, grid, scoring=scoring, cv=cv, refit=refit, error_score=error_score)
+        found.run_ = rounds.run
+        return found
+
     def report(self) -> PartitionReport:
         """Who has how many rows of which class: labels per node, total variation, effective classes, Gini of sizes.
 
@@ -248,6 +349,13 @@ class Federation(Nodes):
         names = [name for name in schema.nodes if name not in rounds.run.rows[-1].refused]
         counts = counted["count.0"].reshape(len(names), n[0])
         return PartitionReport.from_counts(names, schema.classes[0].tolist(), counts)
+
+
+def _counted(shards: Sequence[Shard]) -> list[Shard]:
+    """The same shards, their rows numbered through, nodes in order of their names."""
+    ordered = sorted(shards, key=lambda s: s.name)
+    starts = np.cumsum([0, *(s.n_rows for s in ordered)])
+    return [replace(s, ids=np.arange(a, a + s.n_rows, dtype=np.int64)) for s, a in zip(ordered, starts, strict=False)]
 
 
 def _numbered(n: int) -> tuple[str, ...]:

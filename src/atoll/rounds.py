@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -20,7 +21,7 @@ from atoll.blas import one_thread
 from atoll.combine import Combine, Each
 from atoll.engines import Engine
 from atoll.errors import InvalidData, NodeFailed, NodeValueError, QuorumNotMet, explain
-from atoll.messages import Exchange, Outcome, Rule, Saved
+from atoll.messages import Exchange, Outcome, Rule, Saved, digest
 from atoll.operations import operations
 from atoll.progress import Progress, Silent
 from atoll.rng import stream
@@ -35,6 +36,8 @@ from atoll.views import numbers, viewer
 from atoll.worker import LATE, promise
 
 __all__ = ["Keeper", "Link", "Rounds"]
+
+_KEPT = 1 << 24
 
 
 class Link(Protocol):
@@ -79,6 +82,7 @@ class _State:
     number: int = 0
     base: dict[int, int] = field(default_factory=dict)
     saved: tuple[int, Tree] | None = None
+    known: dict[str, Tree] | None = None
 
 
 class _Met(NamedTuple):
@@ -185,7 +189,10 @@ class Rounds:
 
     @property
     def raw(self) -> Rounds:
-        """The same run, its rows as they were given: text, categories and whole numbers stay what they are."""
+        """The same run, its rows as they were given: text, categories and whole numbers stay what they are.
+
+        What comes after a further view is a matrix of floats again, unless that is asked for `raw` too.
+        """
         other = copy.copy(self)
         other._raw, other._schema = True, None
         return other
@@ -201,7 +208,7 @@ class Rounds:
     def through(self, *views: Spec) -> Rounds:
         """The same run, its nodes seen through further views."""
         other = copy.copy(self)
-        other._views, other._schema = self._views + views, None
+        other._views, other._raw, other._schema = self._views + views, False, None
         return other
 
     def rng(self, use: str) -> Generator:
@@ -290,6 +297,10 @@ class Rounds:
         QuorumNotMet
             If too few answered before the deadline.
         """
+        plain = not transform and after is None
+        question = self._question(op, payload, combine, settings, each, cohort, plan, step) if plain else None
+        if question is not None and (known := (self._state.known or {}).get(question)) is not None:
+            return dict(known)
         code = chain(*transform)
         x = self._exchange(op, payload or {}, combine, settings or {}, each or {}, cohort, code, plan, step)
         start = time.perf_counter()
@@ -304,7 +315,31 @@ class Rounds:
             merged = code.decode(merged) if code.decode else merged
             finished = combine.finish(merged)
         self._record(x, outcome, time.perf_counter() - start)
+        if question is not None and self._state.known is not None and nbytes(finished) <= _KEPT:
+            self._state.known[question] = dict(finished)
         return finished
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Within this context the same question to the same nodes through the same views is asked once.
+
+        What candidates of a search have in common (a Gram matrix, the steps of a pipeline that come first) then costs
+        one round for all of them.
+        """
+        before, self._state.known = self._state.known, {}
+        try:
+            yield
+        finally:
+            self._state.known = before
+
+    def _question(self, op: str, *parts: Any) -> str | None:
+        """Names a question whose answer depends on nothing else; None where answers are not remembered."""
+        if self._state.known is None or operations[op].remembers:
+            return None
+        payload, combine, settings, each, cohort, plan, step = parts
+        members = self._met.members if cohort is None and self._met is not None else cohort
+        specs = [tuple(spec) for spec in (combine.spec, plan or self.link.plan, *self.views)]
+        return digest([op, payload or {}, dict(settings or {}), dict(each or {}), tuple(members or ()), step, specs])
 
     def _exchange(
         self, op: str, payload: Tree, combine: Combine, settings: Mapping[str, Any], each: Mapping[int, Tree],

@@ -236,6 +236,8 @@ def empty_shard(like: Shard) -> Shard:
 
 
 def _column_names(X: object) -> tuple[str, ...] | None:
+    if isinstance(X, Table):
+        return X.names
     columns = getattr(X, "columns", None)
     if columns is None:
         return None

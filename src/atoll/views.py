@@ -10,16 +10,18 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn import config_context
+from sklearn.base import BaseEstimator
 
 from atoll import models
 from atoll.errors import InvalidData, explain
 from atoll.messages import digest
-from atoll.shards import Shard, is_sparse, weights
+from atoll.shards import Shard, as_rows, empty_shard, is_sparse, weights
 from atoll.specs import Registry, Spec
 from atoll.table import Form, Table
 from atoll.trees import Array, Tree
@@ -122,6 +124,26 @@ def _fold(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
     return shard.take(np.flatnonzero(tested if settings["keep"] == "test" else ~tested))
 
 
+def nodes_but(names: Sequence[str]) -> Spec:
+    """The view of rows in which some nodes have none, as when a node is left out.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The nodes that are left out.
+
+    Returns
+    -------
+    Spec
+    """
+    return Spec("nodes_but", {"names": list(names)})
+
+
+@views.register("nodes_but")
+def _nodes_but(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
+    return empty_shard(shard) if shard.name in settings["names"] else shard
+
+
 def arrange(names: Sequence[str] | None, form: Form | None = None) -> Spec:
     """The view of rows whose columns stand in the agreed order; of tables also in the agreed types.
 
@@ -175,19 +197,20 @@ def _columns(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
 
 
 def numbers() -> Spec:
-    """The view of a table as a matrix of floats, NaN where a value is missing; it leaves a matrix alone.
+    """The view of a table as a matrix of floats, NaN where a value is missing; a table with text stays what it is.
 
     Returns
     -------
     Spec
-        Refuses a table with text, rows or not.
     """
     return Spec("numbers")
 
 
 @views.register("numbers")
 def _numbers(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
-    return replace(shard, X=shard.X.matrix()) if isinstance(shard.X, Table) else shard
+    if not isinstance(shard.X, Table) or shard.X.form.first_text() is not None:
+        return shard
+    return replace(shard, X=shard.X.matrix())
 
 
 def blanked(value: float) -> Spec:
@@ -274,13 +297,45 @@ def transformed(transformer: Any) -> Spec:
 
 @views.register("transformed")
 def _transformed(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
-    model = models.from_bytes(arrays["model"].tobytes())
+    framed = isinstance(shard.X, Table) and shard.X.source != "array"
+    model = read_model(arrays["model"].tobytes(), named=framed)
     with config_context(transform_output="default"):
         if shard.n_rows:
             return shard.with_rows(model.transform(shard.X.rows() if isinstance(shard.X, Table) else shard.X))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a row without names
-            return shard.with_rows(model.transform(_specimen(model, shard))[:0])
+            return shard.with_rows(as_rows(model.transform(_specimen(model, shard)), raw=True)[:0])
+
+
+@lru_cache(maxsize=4)
+def read_model(data: bytes, *, named: bool) -> Any:
+    """A fitted estimator out of bytes, read once for all nodes of this process; it is not to be changed.
+
+    Parameters
+    ----------
+    data : bytes
+        From `models.to_bytes`.
+    named : bool
+        Whether the rows that it will see have column names. Where they have none, scikit-learn would warn of each
+        estimator that was fitted with some, so the names are forgotten.
+
+    Returns
+    -------
+    estimator
+    """
+    model = models.from_bytes(data)
+    if not named:
+        _forget_names(model)
+    return model
+
+
+def _forget_names(thing: Any) -> None:
+    if isinstance(thing, BaseEstimator):
+        vars(thing).pop("feature_names_in_", None)
+    inside = vars(thing) if isinstance(thing, BaseEstimator) else thing
+    for part in inside.values() if isinstance(inside, dict) else inside:
+        if isinstance(part, BaseEstimator | list | tuple | dict):
+            _forget_names(part)
 
 
 def _specimen(model: Any, shard: Shard) -> Any:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from atoll.cli.estimators import make, parse_value, parse_values, public_name
+from atoll.catalogue import public_name
+from atoll.cli.estimators import make, parse_value, parse_values
 from atoll.errors import UnknownName
 from atoll.recipes import supported
 

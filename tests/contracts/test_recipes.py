@@ -217,7 +217,7 @@ def test_a_run_killed_at_any_point_and_run_again_ends_with_the_same_bits(make, t
         return real(self, key, x)
 
     monkeypatch.setattr(InProcess, "submit", counting)
-    for kill_at in sorted({0, 1, 2, rounds // 2, rounds - 1}):
+    for kill_at in sorted({0, 1, 2, rounds // 2, rounds - 1} & set(range(rounds))):
         folder = tmp_path / str(kill_at)
         limit = kill_at
         asked.clear()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import metrics
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import UndefinedMetricWarning
@@ -91,14 +92,13 @@ def test_metrics_of_classifiers_are_those_of_the_pooled_rows(name, weighted, par
         assert found.pooled[metric] == pytest.approx(known, rel=CLOSE), metric
 
 
-def expected_with_ratio(metric: str, name: str, y: np.ndarray, weight: np.ndarray | None) -> float:
+def expected_with_ratio(metric: str, name: str, y: np.ndarray, weight: np.ndarray | None, X: Any = None) -> float:
     """scikit-learn's scorers of likelihood ratios take no weights, its function does."""
+    X = columns(name) if X is None else X
     if weight is None or "likelihood" not in metric:
-        return expected(metric, model(name), columns(name), y, weight)
-    from sklearn.metrics import class_likelihood_ratios
-
-    answers = model(name).predict(columns(name))
-    positive, negative = class_likelihood_ratios(y, answers, sample_weight=weight, replace_undefined_by=1.0)
+        return expected(metric, model(name), X, y, weight)
+    answers = model(name).predict(X)
+    positive, negative = metrics.class_likelihood_ratios(y, answers, sample_weight=weight, replace_undefined_by=1.0)
     return positive if metric.startswith("positive") else -negative
 
 
@@ -113,20 +113,38 @@ def test_metrics_of_regressors_are_those_of_the_pooled_rows(weighted, partition,
         assert found.pooled[metric] == pytest.approx(known, rel=CLOSE), metric
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", ["iris", "breast_cancer", "diabetes"])
-def test_each_node_is_scikit_learn_on_its_own_rows(name):
-    wanted = ["accuracy", "balanced_accuracy", "neg_log_loss"] if name != "diabetes" else NUMBERS
-    sites = federation(name, "iid", 4)
+def test_each_node_is_scikit_learn_on_its_own_rows(name, weighted):
+    wanted = NUMBERS if name == "diabetes" else [m for m in CLASSES if usable(m, name)]
+    wanted = [m for m in wanted if not (weighted and (m == "neg_max_error" or "_ovo" in m))]
+    sites = federation(name, "iid", 4, weighted=weighted)
     found = sites.evaluate(model(name), wanted)
     assert found.nodes == sites.names
     for i, shard in enumerate(sites._shards):
         assert found.rows[i] == shard.n_rows
         for metric in wanted:
-            known = expected(metric, model(name), shard.X, shard.y)
+            known = expected_with_ratio(metric, name, shard.y, shard.columns.get("sample_weight"), shard.X)
             assert found.per_node[metric][i] == pytest.approx(known, rel=CLOSE), (metric, i)
     for metric, worst in found.worst.items():
         assert worst.value == found.per_node[metric].min()
         assert found.per_node[metric][found.nodes.index(worst.node)] == worst.value
+
+
+@pytest.mark.parametrize("which", ["precision", "recall", "f1", "jaccard"])
+@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
+def test_a_node_that_lacks_a_class_is_judged_on_those_it_has(which, average):
+    X, y, _ = rows("iris")
+    node = np.where(y == 0, "a", np.where(np.arange(len(y)) % 3 == 0, "a", "b"))
+    name = f"{which}_{average}"
+    found = Federation.simulate(X[:, :2], y, partition=node).evaluate(model("iris"), name)
+    answers, own = model("iris").predict(X[:, :2]), node == "b"
+    function = getattr(metrics, f"{which}_score")
+    labels = np.unique(y[own]) if average != "micro" else None
+    known = function(y[own], answers[own], labels=labels, average=average, zero_division=0)
+    assert 0 in answers[own]  # it is given the class that it lacks
+    assert found.per_node[name][1] == pytest.approx(known, rel=CLOSE)
+    assert found.lacking == {"b": (0,)}
 
 
 @pytest.mark.parametrize("name", ["iris", "diabetes"])

@@ -23,7 +23,9 @@ EXAMPLES: dict[type, list[Example]] = {
         Example(lambda name: LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=1), FULL),
     ],
     QuadraticDiscriminantAnalysis: [
-        Example(lambda name: QuadraticDiscriminantAnalysis(reg_param=1e-3, store_covariance=True), CLASSES, leave=SIGNS),
+        Example(
+            lambda name: QuadraticDiscriminantAnalysis(reg_param=1e-3, store_covariance=True), CLASSES, leave=SIGNS
+        ),
         Example(lambda name: QuadraticDiscriminantAnalysis(solver="eigen", shrinkage="auto"), FULL, leave=SIGNS),
     ],
 }

@@ -19,7 +19,12 @@ def given(name: str, **settings: Any) -> GaussianMixture:
     precisions = np.tile(1 / X.var(axis=0), (3, 1))
     means = X[[0, len(X) // 2, len(X) - 1]]
     return GaussianMixture(
-        3, covariance_type="diag", weights_init=[0.2, 0.3, 0.5], means_init=means, precisions_init=precisions, **settings
+        3,
+        covariance_type="diag",
+        weights_init=[0.2, 0.3, 0.5],
+        means_init=means,
+        precisions_init=precisions,
+        **settings,
     )
 
 
@@ -64,5 +69,4 @@ def asked(name: str) -> dict[str, Asked]:
         "mixtures.drawn": Asked(
             {"second": "full", "dtype": "<f8"}, {**about, "key": key, "position": np.array([position])}, "Sum"
         ),
-        "mixtures.rows": Asked({}, {"id": np.array([3, 100])}, "Sum"),
     }

@@ -101,7 +101,7 @@ def test_without_smoothing_numpy_warns_alike(kind):
 def test_a_smoothing_for_other_columns_is_refused():
     X, y, _ = rows(3)
     for fit in (MultinomialNB(alpha=[1.0, 2.0]).fit, Distributed(MultinomialNB(alpha=[1.0, 2.0])).fit):
-        with pytest.raises(ValueError, match="alpha is an array, it should contains `n_features`. Got 2 elements"):
+        with pytest.raises(ValueError, match=r"should contains `n_features`\. Got 2 elements"):
             fit(X, y)
 
 
@@ -175,7 +175,9 @@ def test_categories_that_may_come_later(least):
     assert over.n_categories_.max() > X.max() + 1
 
 
-@pytest.mark.parametrize(("least", "words"), [([[2] * 6], "should have shape"), ([2.5] * 6, "should have integral type")])
+@pytest.mark.parametrize(
+    ("least", "words"), [([[2] * 6], "should have shape"), ([2.5] * 6, "should have integral type")]
+)
 def test_categories_that_do_not_fit_are_refused(least, words):
     X, y, _ = rows(12)
     for fit in (CategoricalNB(min_categories=least).fit, Distributed(CategoricalNB(min_categories=least)).fit):
@@ -198,7 +200,7 @@ def test_priors_for_other_classes_are_refused(kind):
 
 
 def test_counts_are_exact():
-    """Whole numbers up to 2**53 are added without rounding, however rows are split and however many pieces there are."""
+    """Whole numbers up to 2**53 are added without rounding, over any number of nodes and pieces."""
     rng = np.random.default_rng(15)
     X, y = rng.integers(0, 2**22, size=(40_000, 5)), rng.integers(0, 3, size=40_000)
     for n_nodes in (1, 3):
@@ -253,9 +255,9 @@ def test_a_class_without_weight():
 
 def test_means_far_from_zero():
     rng = np.random.default_rng(20)
-    X, y = rng.normal(size=(30_000, 4)), rng.integers(0, 3, size=30_000)
+    X, y = rng.normal(size=(90_000, 4)), rng.integers(0, 3, size=90_000)  # nodes answer in pieces
     X += 1e8 + y[:, None]
-    over = Distributed(GaussianNB(var_smoothing=0), n_nodes=3).fit(X, y)
+    over = Distributed(GaussianNB(var_smoothing=0), n_nodes=2).fit(X, y)
     exact = np.stack([(X[y == c] - 1e8).var(axis=0) for c in range(3)])
     np.testing.assert_allclose(over.var_, exact, rtol=1e-9)
     pooled = GaussianNB(var_smoothing=0).fit(X, y)

@@ -46,13 +46,16 @@ def substitute(base: type) -> type:
         _, X, *_rest = given.values()
         named = {n: v for n, v in list(given.items())[2:] if v is not None}
         settings = {**SETTINGS, "n_nodes": min(SETTINGS["n_nodes"], _rows(X))}
-        over = Distributed(base(**self.get_params(deep=False)), **settings).fit(X, **named, **more)
+        inner = base(**self.get_params(deep=False))
+        inner.__dict__.update({n: v for n, v in vars(self).items() if n == "_sklearn_output_config"})
+        over = Distributed(inner, **settings).fit(X, **named, **more)
         fits[base.__name__] += 1
         self.over_ = over
         return self
 
-    def fit_transform(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
-        return self.fit(*((X,) if y is None else (X, y)), **params).transform(X)
+    def fit_transform(self: Any, *args: Any, **params: Any) -> Any:
+        _, X, *_rest = signature.bind(self, *args, **params).arguments.values()
+        return self.fit(*args, **params).transform(X)
 
     def fit_predict(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
         return self.fit(X, y, **params).predict(X)
@@ -68,7 +71,9 @@ def substitute(base: type) -> type:
     both = {"fit_transform": fit_transform, "fit_predict": fit_predict}
     own |= {name: made for name, made in both.items() if hasattr(base, name)}
     names = {"__module__": PACKAGE.__name__, "__qualname__": base.__name__, "__doc__": base.__doc__}
-    return type(base.__name__, (base,), {**names, **own, "fit": fit, "__getattr__": attribute})
+    bare = hasattr(base, "transform") and not hasattr(base, "_sklearn_auto_wrap_output_keys")  # gives labels, no frames
+    more = {"auto_wrap_output_keys": None} if bare else {}
+    return type(base.__name__, (base,), {**names, **own, "fit": fit, "__getattr__": attribute}, **more)
 
 
 def _handed_on(base: type, name: str) -> Any:

@@ -6,17 +6,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from atoll.catalogue import public_name
 from atoll.errors import InvalidData, UnknownName, UnsupportedEstimator, closest, explain
 from atoll.recipes import find, supported
 
-__all__ = ["make", "parse_value", "parse_values", "public_name"]
-
-
-def public_name(kind: type) -> str:
-    """The name under which users of scikit-learn know a class: ``neighbors.KNeighborsClassifier``."""
-    parts = kind.__module__.split(".")[1:]
-    hidden = next((i for i, part in enumerate(parts) if part.startswith("_")), len(parts))
-    return ".".join([*parts[:hidden], kind.__name__])
+__all__ = ["make", "parse_value", "parse_values"]
 
 
 def make(name: str, params: Mapping[str, Any], method: str | None = None) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from sklearn.base import is_regressor
 
 from atoll.cli.compare import Nodes, Task
-from atoll.cli.estimators import public_name
+from atoll.catalogue import public_name
 from atoll.cli.settings import Settings
 
 __all__ = ["demo_script", "run_script"]

@@ -6,6 +6,7 @@ Nothing here uses the network.
 from __future__ import annotations
 
 from atoll.datasets.bundled import Dataset, datasets, load
+from atoll.datasets.stored import StoredRows, open_rows
 from atoll.datasets.tables import read_table
 
-__all__ = ["Dataset", "datasets", "load", "read_table"]
+__all__ = ["Dataset", "StoredRows", "datasets", "load", "open_rows", "read_table"]

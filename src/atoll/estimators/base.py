@@ -12,10 +12,20 @@ from sklearn.utils.validation import check_is_fitted
 
 from atoll.blas import one_thread
 from atoll.errors import InvalidData, NotAvailable, explain
-from atoll.estimators.checks import check_targets, finiteness, of_labels, wants_classes
+from atoll.estimators.checks import check_targets
 from atoll.estimators.methods import Methods
 from atoll.federation import Federation
-from atoll.recipes import PerRow, Recipe, check_parameters, find, fit_over, supported
+from atoll.recipes import (
+    PerRow,
+    Recipe,
+    check_parameters,
+    find,
+    finiteness,
+    fit_over,
+    of_labels,
+    supported,
+    wants_classes,
+)
 from atoll.run import Run
 
 __all__ = ["OverNodes"]

@@ -6,26 +6,22 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn.base import clone, is_classifier, is_regressor
-from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import DataConversionWarning
-from sklearn.impute import MissingIndicator, SimpleImputer
-from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import LabelBinarizer, LabelEncoder, OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, check_consistent_length, get_tags
 from sklearn.utils._mask import _get_mask
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
 
 from atoll.errors import InvalidData, explain
+from atoll.recipes.needs import ENCODERS, IMPUTERS, as_given, entry, finiteness, of_labels
 from atoll.schema import Schema
 from atoll.shards import as_rows, as_target, is_sparse
 from atoll.trees import Array
 
-__all__ = ["as_given", "check_targets", "checked", "checked_weight", "finiteness", "of_labels", "wants_classes"]
-
-_ENCODERS = (OneHotEncoder, OrdinalEncoder)
-_IMPUTERS = (SimpleImputer, MissingIndicator)
+__all__ = ["check_targets", "checked", "checked_weight"]
 
 
 def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
@@ -78,52 +74,17 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     return X, target
 
 
-def _entry(estimator: Any) -> Any:
-    """The estimator that sees the rows first: in a pipeline, its first step."""
-    while isinstance(estimator, Pipeline):
-        steps = [step for _, step in estimator.steps if step not in ("passthrough", None)]
-        if not steps:
-            return None
-        estimator = steps[0]
-    return estimator
-
-
-def as_given(estimator: Any) -> bool:
-    """Whether rows go to the nodes as they are given: text, categories and whole numbers stay what they are."""
-    first = _entry(estimator)
-    if isinstance(first, FeatureUnion):
-        return any(as_given(part) for _, part in first.transformer_list)
-    return isinstance(first, (ColumnTransformer, *_ENCODERS, *_IMPUTERS))
-
-
-def of_labels(estimator: Any) -> bool:
-    """Whether an estimator encodes labels, which stand in the place of rows."""
-    return isinstance(estimator, LabelEncoder | LabelBinarizer)
-
-
-def wants_classes(estimator: Any) -> bool:
-    """Whether nodes have to tell which classes occur among their targets."""
-    return is_classifier(estimator) or of_labels(estimator)
-
-
-def finiteness(estimator: Any) -> bool | str:
-    """What scikit-learn calls `ensure_all_finite` for the X of an estimator."""
-    first = _entry(estimator)
-    lenient = first is None or isinstance(first, ColumnTransformer | FeatureUnion)
-    return "allow-nan" if lenient or get_tags(first).input_tags.allow_nan else True
-
-
 def _sparse(estimator: Any) -> Any:
-    first = _entry(estimator)
+    first = entry(estimator)
     return "csr" if first is None or get_tags(first).input_tags.sparse else False
 
 
 def _checked_given(estimator: Any, X: Any) -> Any:
     """Rows that scikit-learn accepts for an estimator that takes them as they are given."""
-    first = clone(_entry(estimator))
-    if isinstance(first, _ENCODERS):
+    first = clone(entry(estimator))
+    if isinstance(first, ENCODERS):
         first._check_X(X, ensure_all_finite="allow-nan")
-    elif isinstance(first, _IMPUTERS):
+    elif isinstance(first, IMPUTERS):
         seen = first._validate_input(X, in_fit=True)
         if seen.dtype.kind == "O":
             _get_mask(seen, first.missing_values)  # which refuses what cannot be compared
@@ -132,12 +93,13 @@ def _checked_given(estimator: Any, X: Any) -> Any:
     return X
 
 
-def _checked_labels(estimator: Any, y: Any) -> tuple[Array, Array]:
-    """No columns, and labels that scikit-learn's own `fit` accepts."""
+def _checked_labels(estimator: Any, y: Any) -> tuple[Any, Array]:
+    """Rows without columns, sparse where the labels are, and labels that scikit-learn's own `fit` accepts."""
     clone(estimator).fit(y)
     labels = y.toarray() if is_sparse(y) else np.asarray(y)
     target = as_target(labels.ravel() if isinstance(estimator, LabelEncoder) else labels)
-    return np.zeros((len(labels), 0)), labels.reshape(target.shape)
+    X = np.zeros((len(labels), 0))
+    return (csr_matrix(X) if is_sparse(y) else X), labels.reshape(target.shape)
 
 
 def check_targets(estimator: Any, schema: Schema) -> None:

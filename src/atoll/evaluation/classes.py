@@ -1,8 +1,8 @@
 """Metrics of classifiers out of counted confusions, summed losses and sorted scores.
 
 Counts stand for rows: scikit-learn's own functions are given one row per kind, weighted by how many there are of it. So
-definitions, warnings and errors are scikit-learn's. On a single node what is undefined is NaN, without a warning: a
-class of which the node has no rows, or a mean over no rows at all.
+definitions, warnings and errors are scikit-learn's. For the rows of one node closed forms are used, without warnings,
+and what is undefined is NaN.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from sklearn import metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
+from atoll.evaluation import closed
 from atoll.evaluation.statistics import Curve, Statistics
 from atoll.trees import Array
 
@@ -33,7 +34,6 @@ __all__ = [
     "one_against_rest",
     "over_classes",
     "per_class",
-    "quietly",
 ]
 
 Value = Callable[[Statistics], float]
@@ -57,31 +57,20 @@ class Cells(NamedTuple):
 
 def cells_of(known: Statistics) -> Cells:
     """The confusions that occur among some rows."""
-    tree, classes = known.sums["metrics.confusion"], np.asarray(known.classes)
-    count = tree["count"][0]
-    truth, answer = np.nonzero(count)
-    mass = tree["mass"][0] if known.weighted else count
-    return Cells(classes[truth], classes[answer], mass[truth, answer].astype(np.float64))
+    classes = np.asarray(known.classes)
+    truth, answer = np.nonzero(known.sums["metrics.confusion"]["count"][0])
+    return Cells(classes[truth], classes[answer], _mass(known)[truth, answer])
 
 
-def quietly(node: bool, function: Callable[..., Any], *args: Any, **settings: Any) -> float:
-    """What a function of scikit-learn gives; for the rows of one node without its warnings."""
-    if not node:
-        return float(function(*args, **settings))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(function(*args, **settings))
-
-
-def by_cells(function: Callable[..., Any], *, classes: int = 1) -> Value:
+def by_cells(function: Callable[..., Any], of_node: Callable[[Array], float]) -> Value:
     """A metric of classes and answers.
 
     Parameters
     ----------
     function : callable
-        Of scikit-learn.
-    classes : int, default=1
-        On a node with rows of fewer classes it is undefined.
+        Of scikit-learn: classes, answers and `sample_weight` to the value.
+    of_node : callable
+        The same in closed form: confusions of shape (k, k) to the value.
 
     Returns
     -------
@@ -89,39 +78,39 @@ def by_cells(function: Callable[..., Any], *, classes: int = 1) -> Value:
     """
 
     def value(known: Statistics) -> float:
+        if known.node:
+            return of_node(_mass(known))
         cells = cells_of(known)
-        if known.node and (not cells.mass.sum() or len(np.unique(cells.truth)) < classes):
-            return float("nan")
-        return quietly(known.node, function, cells.truth, cells.answer, sample_weight=cells.mass)
+        return float(function(cells.truth, cells.answer, sample_weight=cells.mass))
 
     return value
 
 
-def over_classes(function: Callable[..., Any], average: str) -> Value:
+def over_classes(which: str, average: str) -> Value:
     """Precision, recall, F or Jaccard, averaged over classes; on a node over those that it has rows of.
 
     Parameters
     ----------
-    function : callable
-        Of scikit-learn.
+    which : {"precision", "recall", "f1", "jaccard"}
+        What is averaged.
     average : {"binary", "macro", "micro", "weighted"}
-        As there.
+        As in scikit-learn.
 
     Returns
     -------
     callable
     """
+    function = getattr(metrics, f"{which}_score")
     pos_label = 1 if average == "binary" else None
 
     def value(known: Statistics) -> float:
-        cells = cells_of(known)
-        settings: dict[str, Any] = {"average": average, "pos_label": pos_label, "sample_weight": cells.mass}
         if known.node:
-            own = np.unique(cells.truth[cells.mass > 0])
-            if not len(own) or (average == "binary" and 1 not in own):
-                return float("nan")
-            settings["labels"] = own if average in ("macro", "weighted") else None
-        return quietly(known.node, function, cells.truth, cells.answer, **settings)
+            labels = np.asarray(known.classes).tolist()
+            positive = labels.index(1) if pos_label and 1 in labels else None
+            return closed.over_classes(_mass(known), which, average, positive)
+        cells = cells_of(known)
+        settings = {"average": average, "pos_label": pos_label, "sample_weight": cells.mass}
+        return float(function(cells.truth, cells.answer, **settings))
 
     return value
 
@@ -129,17 +118,10 @@ def over_classes(function: Callable[..., Any], average: str) -> Value:
 def likelihood_ratio(which: int) -> Value:
     """By what a positive (0) or a negative (1) answer multiplies the odds."""
 
-    def value(known: Statistics) -> float:
-        cells = cells_of(known)
-        if known.node and len(np.unique(cells.truth)) < 2:
-            return float("nan")
-        return quietly(
-            known.node,
-            lambda *args, **settings: metrics.class_likelihood_ratios(*args, **settings)[which],
-            cells.truth, cells.answer, sample_weight=cells.mass, replace_undefined_by=np.nan if known.node else 1.0,
-        )  # fmt: skip
+    def function(*args: Any, **settings: Any) -> float:
+        return float(metrics.class_likelihood_ratios(*args, **settings, replace_undefined_by=1.0)[which])
 
-    return value
+    return by_cells(function, lambda mass: closed.likelihood_ratios(mass)[which])
 
 
 def per_class(known: Statistics) -> dict[str, Array]:
@@ -155,13 +137,14 @@ def per_class(known: Statistics) -> dict[str, Array]:
     dict
         `precision`, `recall` and `f1` of shape (k,), float64; `rows` of shape (k,), int64.
     """
+    found = closed.shares(_mass(known))
+    rows = known.sums["metrics.confusion"]["count"][0].sum(axis=1)
+    return {"precision": found["precision"], "recall": found["recall"], "f1": found["f1"], "rows": rows}
+
+
+def _mass(known: Statistics) -> Array:
     tree = known.sums["metrics.confusion"]
-    mass = (tree["mass"] if known.weighted else tree["count"])[0].astype(np.float64)
-    hits, truth, answers = np.diagonal(mass), mass.sum(axis=1), mass.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        found = {"precision": hits / answers, "recall": hits / truth, "f1": 2 * hits / (truth + answers)}
-    found["f1"] = np.where(truth > 0, found["f1"], np.nan)
-    return {**found, "rows": tree["count"][0].sum(axis=1)}
+    return np.asarray((tree["mass"] if known.weighted else tree["count"])[0], dtype=np.float64)
 
 
 def mean_loss(name: str) -> Value:
@@ -261,9 +244,11 @@ def _pair(known: Statistics, curve: Curve, positive: int, negative: int) -> floa
 
 
 def _area(known: Statistics, curve: Curve, positive: Array) -> float:
-    """scikit-learn's area under the curve; rows of the same score and class are one row of their weight."""
+    """The area under the ROC curve; rows of the same score and class are one row of their weight."""
+    if known.node:
+        return closed.area(curve, positive == 1)
     level = _ordered(curve.level, positive == 1, known.order)
-    return quietly(known.node, metrics.roc_auc_score, positive, level, sample_weight=curve.mass)
+    return float(metrics.roc_auc_score(positive, level, sample_weight=curve.mass))
 
 
 def _ordered(level: Array, positive: Array, order: int) -> Array:
@@ -275,25 +260,23 @@ def average_precision(scores: str) -> Value:
     """The area under the steps of precision over recall; of several classes the mean."""
 
     def value(known: Statistics) -> float:
-        curves, classes = known.curves[scores], np.asarray(known.classes)
-        if len(curves) > 1:
-            present = _all_present(known, curves[0])
-            return float(
-                np.mean([_precision(known, c, c.code == k) for k, c in enumerate(curves)] if present else np.nan)
-            )
-        truth = classes[curves[0].code]
-        undefined = known.node and 1 not in truth
-        return float("nan") if undefined else _precision(known, curves[0], truth)
+        curves = known.curves[scores]
+        if len(curves) == 1:
+            return _precision(known, curves[0], np.asarray(known.classes)[curves[0].code])
+        if not _all_present(known, curves[0]):
+            return float("nan")
+        return float(np.mean([_precision(known, c, c.code == k) for k, c in enumerate(curves)]))
 
     return value
 
 
 def _precision(known: Statistics, curve: Curve, truth: Array) -> float:
-    """scikit-learn's average precision."""
+    if known.node:
+        return closed.precision_area(curve, truth == 1)
     if known.order < 0:
         return _least_precision(curve, truth == 1)
     level = _ordered(curve.level, truth == 1, known.order)
-    return quietly(known.node, metrics.average_precision_score, truth, level, sample_weight=curve.mass)
+    return float(metrics.average_precision_score(truth, level, sample_weight=curve.mass))
 
 
 def _least_precision(curve: Curve, positive: Array) -> float:

@@ -9,6 +9,7 @@ from sklearn import metrics
 from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
 from atoll.errors import InvalidData, UnknownName, closest, explain
+from atoll.evaluation import closed
 from atoll.evaluation.classes import (
     Value,
     area_under_curve,
@@ -93,13 +94,13 @@ def _curve(methods: tuple[str, ...], make: Callable[..., Value], *settings: str)
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": _cells(by_cells(metrics.accuracy_score)),
+    "accuracy": _cells(by_cells(metrics.accuracy_score, closed.accuracy)),
     "average_precision": _curve(_SCORES, average_precision),
-    "balanced_accuracy": _cells(by_cells(metrics.balanced_accuracy_score)),
+    "balanced_accuracy": _cells(by_cells(metrics.balanced_accuracy_score, closed.balanced_accuracy)),
     "d2_brier_score": _loss("classes", _PROBA, "brier", fraction_of_loss("brier"), 1),
     "d2_log_loss_score": _loss("classes", _PROBA, "log_loss", fraction_of_loss("log_loss"), 1),
     "explained_variance": Metric("numbers", _PREDICT, ("spread",), lambda _: explained_variance),
-    "matthews_corrcoef": _cells(by_cells(metrics.matthews_corrcoef, classes=2)),
+    "matthews_corrcoef": _cells(by_cells(metrics.matthews_corrcoef, closed.correlation)),
     "neg_brier_score": _loss("classes", _PROBA, "brier"),
     "neg_log_loss": _loss("classes", _PROBA, "log_loss"),
     "neg_max_error": Metric("numbers", _PREDICT, ("largest",), lambda _: largest_error, -1),
@@ -122,13 +123,8 @@ METRICS: dict[str, Metric] = {
     "mean_log_likelihood": _loss("density", ("score_samples",), "score_samples", sign=1),
     "top_k_accuracy": Metric("classes", _SCORES, ("losses.top_two.{}",), lambda method: mean_loss(f"top_two.{method}")),
     **{
-        name if average == "binary" else f"{name}_{average}": _cells(over_classes(function, average))
-        for name, function in (
-            ("precision", metrics.precision_score),
-            ("recall", metrics.recall_score),
-            ("f1", metrics.f1_score),
-            ("jaccard", metrics.jaccard_score),
-        )
+        which if average == "binary" else f"{which}_{average}": _cells(over_classes(which, average))
+        for which in ("precision", "recall", "f1", "jaccard")
         for average in ("binary", "macro", "micro", "weighted")
     },
 }

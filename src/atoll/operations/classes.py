@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +14,7 @@ from atoll.combine import Moments
 from atoll.context import Ctx
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.shards import Shard, weights
+from atoll.shards import Shard, is_sparse, weights
 from atoll.trees import Array, Tree
 
 __all__ = [
@@ -104,8 +105,9 @@ def class_sums(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         check_non_negative(shard.X, whom)
     X = shard.X if above is None else binarize(shard.X, threshold=above)
     member = membership(shard.columns["code"], C, weights(shard))
-    total = member @ X
-    return Reply({"rows": _rows(member), "total": total.toarray() if sp.issparse(total) else total})
+    total: Any = member @ X
+    rows = np.asarray(member.sum(axis=1)).reshape(-1)
+    return Reply({"rows": rows, "total": total.toarray() if is_sparse(total) else total})
 
 
 @operation(
@@ -130,8 +132,8 @@ def class_categories(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
 
 @operation(
     "classes.scatter",
-    discloses="for each class, or for all together, how the columns vary together about agreed means; where a shrinkage "
-    "is to be found, also the sum of the fourth powers of the rows' distances from these means",
+    discloses="for each class, or for all together, how the columns vary together about agreed means; where a "
+    "shrinkage is to be found, also the sum of the fourth powers of the rows' distances from these means",
     pieces=True,
 )
 def class_scatter(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
@@ -173,11 +175,6 @@ def class_triangle(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     for c in np.unique(code):
         R[c] = _triangle(_of_class(rows, code, c))
     return Reply({"R": R})
-
-
-def _rows(member: sp.csc_matrix) -> Array:
-    rows: Array = np.asarray(member.sum(axis=1)).reshape(-1)
-    return rows
 
 
 def _centred(shard: Shard, payload: Tree, ctx: Ctx) -> tuple[Array, Array, int]:

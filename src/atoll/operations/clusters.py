@@ -25,7 +25,7 @@ from atoll.trees import Array, Tree
 
 __all__ = ["agree", "assign", "farthest", "inertia", "locate", "potential", "rows_by_id", "span_of_ids"]
 
-_PIECE = 1 << 17
+_PIECE = 1 << 19
 
 
 class _Rows(NamedTuple):

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
-from scipy.linalg.lapack import dgeqrt, dpotrf, dtrtri
+from scipy.linalg.lapack import dpotrf, dtpqrt, dtrtri
 
 from atoll.combine import Triangle
 from atoll.context import Ctx
+from atoll.errors import InvalidData, explain
 from atoll.messages import Reply
 from atoll.operations.base import operation
 from atoll.shards import Shard, is_sparse, weights
+from atoll.specs import Spec
 from atoll.trees import Array, Tree
+from atoll.views import views
 
-__all__ = ["fold_triangles", "gram", "left_out", "n_targets", "right", "sums", "triangle"]
+__all__ = ["fold_triangles", "gram", "jittered", "left_out", "n_targets", "part_of", "right", "sums", "triangle"]
 
 _WELL = 100.0
 _SMALL = 1e-140
-_PANEL = 32
+_PANEL = 8
+_CHUNK = 1 << 14
 _PIECE = 1 << 17
 
 
@@ -46,21 +52,41 @@ def triangle(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     pieces=True,
 )
 def fold_triangles(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """As `triangle`, for each part: ``R`` (K, p, p) and ``centre`` (K, p - 1); and ``beyond``, (1,), int64.
+    """As `triangle`, for each part: ``R`` (K, p, p) and ``centre`` (K, p - 1), float64.
 
-    Which part a row belongs to follows from its id: payload `start`, ascending, and `part`, (runs,), say that ids from
-    ``start[i]`` on belong to ``part[i]``. `beyond` counts ids that are not below `n_rows`. Settings further: `n_parts`,
-    `n_rows`, and `weighted`: whether sample weights count.
+    Which part a row belongs to follows from its id, see `part_of`. Settings further: `n_parts` and `n_rows`.
+
+    Raises
+    ------
+    InvalidData
+        If an id is not below `n_rows`, so that ids do not tell a row's place among all rows.
     """
-    Y, w = _targets(shard, ctx.settings), weights(shard) if ctx.settings["weighted"] else None
-    part = payload["part"][np.searchsorted(payload["start"], shard.ids, side="right") - 1]
+    if shard.ids.max(initial=-1) >= ctx.settings["n_rows"]:
+        hint = "search from outside: GridSearchCV over Distributed, or Federation.search"
+        raise InvalidData(explain("rows were left out, so their ids do not tell which fold they are in", hint=hint))
+    Y, w = _targets(shard, ctx.settings), weights(shard)
+    part = part_of(shard, payload)
     made = [
         _triangle(shard.X[of], Y[of], None if w is None else w[of])
         for of in (part == k for k in range(ctx.settings["n_parts"]))
     ]
-    beyond = np.array([np.count_nonzero(shard.ids >= ctx.settings["n_rows"])], dtype=np.int64)
-    stacked = {name: np.stack([tree[name] for tree in made]) for name in ("R", "centre")}
-    return Reply({**stacked, "beyond": beyond})
+    return Reply({name: np.stack([tree[name] for tree in made]) for name in ("R", "centre")})
+
+
+def part_of(shard: Shard, payload: Tree) -> Array:
+    """The part of a cross-validation that each row belongs to, (n,), int64.
+
+    Payload `start` and `part` of shape (c, runs): rows with an id from ``start[i]`` on, up to the next, belong to
+    ``part[i]``; with c > 1 each class, a column `code`, has a line of its own.
+    """
+    start, part = payload["start"], payload["part"]
+    if len(start) == 1:
+        return np.asarray(part[0][np.searchsorted(start[0], shard.ids, side="right") - 1])
+    code, found = shard.columns["code"], np.empty(shard.n_rows, dtype=np.int64)
+    for c in range(len(start)):
+        of = code == c
+        found[of] = part[c][np.searchsorted(start[c], shard.ids[of], side="right") - 1]
+    return found
 
 
 @operation("linear.sums", discloses="the sum of each column and target, and the sum of its sample weights", pieces=True)
@@ -98,8 +124,8 @@ def left_out(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     With ``z = √w (x - mean) basis`` an error is ``e = (own √w (y - mean) + z fit) / (own (1 - w / total) + z²
     leverage)`` (Rifkin & Lippert, 2007, "Notes on regularized least squares"). Payload: `mean` (d + T,), `basis` (d,
     r), `leverage` (r, A), `fit` (r, T, A), and `own` and `total` of shape (1,); `total` is infinity without intercept.
-    Settings: `targets`, `n_classes`, and `score`: sums of "squares" e², of "magnitudes" ``√w |e|``, or of the weights
-    of rows whose largest prediction is at their largest target, "right".
+    Settings: `targets`, `n_classes`, and `score`: sums of "squares" e², of "signed" errors ``√w e``, of "magnitudes"
+    ``√w |e|``, or of the weights of rows whose largest prediction is at their largest target, "right".
     """
     Y, w = _targets(shard, ctx.settings), weights(shard)
     d, root = shard.n_features, _roots(w, len(Y))
@@ -112,37 +138,72 @@ def left_out(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     above = own * (root[:, None] * (Y - mean[d:]))[:, :, None] + np.tensordot(z, payload["fit"], axes=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = above / below[:, None, :]
-    score = ctx.settings["score"]
-    if score == "squares":
-        return Reply({"score": np.square(error).sum(axis=0)})
-    if score == "magnitudes":
-        return Reply({"score": (root[:, None, None] * np.abs(error)).sum(axis=0)})
+    return Reply({"score": _SCORES[ctx.settings["score"]](error, Y, root)})
+
+
+def _right(error: Array, Y: Array, root: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         told = Y[:, :, None] - error / root[:, None, None]
     hit = told.argmax(axis=1) == Y.argmax(axis=1)[:, None]
-    return Reply({"score": np.broadcast_to(np.square(root) @ hit, (Y.shape[1], hit.shape[1])).copy()})
+    return np.repeat((np.square(root) @ hit)[None], Y.shape[1], axis=0)
+
+
+_SCORES: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "squares": lambda error, Y, root: np.square(error).sum(axis=0),
+    "signed": lambda error, Y, root: np.tensordot(root, error, axes=1),
+    "magnitudes": lambda error, Y, root: np.tensordot(root, np.abs(error), axes=1),
+    "right": _right,
+}
 
 
 @operation(
-    "linear.right", discloses="for each of some models, how many of chosen rows it classifies right", pieces=True
+    "linear.right", discloses="for each of some models, the weight of chosen rows that it classifies right", pieces=True
 )
 def right(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """``right`` (M,), int64: rows of a model's parts whose class it tells.
+    """``right`` (M,), float64: the weight of those rows of a model's parts whose class it tells.
 
-    Payload: `start` and `part` as for `fold_triangles`, `coef` (M, T, d), `intercept` (M, T), and `tests` (M, K), truth
+    Payload: `start` and `part` as for `part_of`, `coef` (M, T, d), `intercept` (M, T), and `tests` (M, K), truth
     values: which parts a model is tested on. Settings: `n_classes`. Wants the view `codes`.
     """
-    code = shard.columns["code"]
-    part = payload["part"][np.searchsorted(payload["start"], shard.ids, side="right") - 1]
-    hits = np.zeros(len(payload["coef"]), dtype=np.int64)
+    code, w = shard.columns["code"], weights(shard)
+    part = part_of(shard, payload)
+    hits = np.zeros(len(payload["coef"]))
     for m, (coef, intercept, tests) in enumerate(
         zip(payload["coef"], payload["intercept"], payload["tests"], strict=True)
     ):
         of = tests[part]
         scores = shard.X[of] @ coef.T + intercept
         told = (scores[:, 0] > 0).astype(np.int64) if len(coef) == 1 else scores.argmax(axis=1)
-        hits[m] = np.count_nonzero(told == code[of])
+        hit = told == code[of]
+        hits[m] = hit.sum() if w is None else w[of] @ hit
     return Reply({"right": hits})
+
+
+def jittered(state: tuple[Any, ...], high: float, n: int) -> Spec:
+    """The view that adds noise to targets, as scikit-learn draws it for the pooled rows.
+
+    Parameters
+    ----------
+    state : tuple
+        Of a Mersenne twister, as `numpy.random.RandomState.get_state` gives it.
+    high : float
+        Noise is uniform from 0 to this.
+    n : int
+        Rows of all nodes, with ids from 0 to n - 1.
+
+    Returns
+    -------
+    Spec
+    """
+    return Spec("jittered", {"high": float(high), "n": int(n), "at": int(state[2])}, {"key": state[1]})
+
+
+@views.register("jittered")
+def _jittered(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
+    rng = np.random.RandomState()
+    rng.set_state(("MT19937", arrays["key"], settings["at"], 0, 0.0))
+    noise = rng.uniform(high=settings["high"], size=settings["n"])
+    return replace(shard, y=np.asarray(shard.y, dtype=np.float64) + noise[shard.ids])
 
 
 def n_targets(n_classes: int) -> int:
@@ -180,7 +241,7 @@ def _centre(X: Array, Y: Array, w: Array | None) -> Array:
     total = one.sum()
     if not total > 0:
         return np.zeros(X.shape[1] + Y.shape[1])
-    centre = _weighted_sum(X, Y, one) / total
+    centre: Array = _weighted_sum(X, Y, one) / total
     for columns, mean in ((X, centre[: X.shape[1]]), (Y, centre[X.shape[1] :])):
         near = np.flatnonzero(np.abs(mean - columns[0]) <= 1e-12 * np.abs(mean))
         for j in near[(columns[:, near] == columns[0, near]).all(axis=0)]:
@@ -235,11 +296,12 @@ def _by_cholesky(gram: Array) -> Array | None:
 def _by_reflections(A: Array) -> Array:
     """The triangle of rows by Householder's reflections, (p, p), its diagonal not negative."""
     n, p = A.shape
-    R = np.zeros((p, p))
-    if n:
-        made = dgeqrt(min(n, p, _PANEL), np.asfortranarray(A))[0]
-        R[: min(n, p)] = np.triu(made[:p])
-    return R * np.where(np.diagonal(R) < 0, -1.0, 1.0)[:, None]
+    R = np.zeros((p, p), order="F")
+    step = max(64, _CHUNK // p)
+    for start in range(0, n, step):
+        below = np.asfortranarray(A[start : start + step])
+        R = dtpqrt(0, min(p, _PANEL), R, below, overwrite_a=1, overwrite_b=1)[0]
+    return np.ascontiguousarray(R * np.where(np.diagonal(R) < 0, -1.0, 1.0)[:, None])
 
 
 def _sparse_triangle(X: Any, Y: Array, w: Array | None) -> Tree:

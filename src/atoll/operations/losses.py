@@ -114,7 +114,7 @@ def with_ones(X: Any, p: int) -> Any:
     if X.shape[1] == p:
         return X
     ones = np.ones((X.shape[0], 1))
-    return sp.hstack([X, ones], format="csr") if is_sparse(X) else np.concatenate([X, ones], axis=1)
+    return sp.csr_matrix(sp.hstack([X, sp.csr_matrix(ones)])) if is_sparse(X) else np.concatenate([X, ones], axis=1)
 
 
 @operation(
@@ -188,9 +188,7 @@ def loss_curvature(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         else:
             slope, bend = loss.gradient_hessian(y_true=y, raw_prediction=raw, sample_weight=weight)
             hessian, concave = sandwich_dot(X, np.abs(bend)), _sum(_weight(shard) * (bend <= 0))
-        return _open(
-            {"loss": _sum(each), "gradient": X.T @ slope, "hessian": packed(hessian), "concave": concave}, ctx
-        )
+        return _open({"loss": _sum(each), "gradient": X.T @ slope, "hessian": packed(hessian), "concave": concave}, ctx)
 
 
 def _multinomial_hessian(X: Array, share: Array, weight: Array | None) -> Array:
@@ -240,8 +238,7 @@ def huber(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     Payload: ``w`` as `sklearn.linear_model._huber` lays it out: coefficients, the intercept if there is one, the scale.
     Settings: `epsilon`.
     """
-    assert shard.y is not None
-    y = shard.y.astype(np.float64)
+    y = np.asarray(shard.y, dtype=np.float64)
     with _quiet():
         loss, gradient = _huber_loss_and_gradient(
             payload["w"], _float64(shard.X), y, ctx.settings["epsilon"], 0.0, sample_weight=_weight(shard)
@@ -281,8 +278,7 @@ def _loss_and_target(shard: Shard, ctx: Ctx) -> tuple[BaseLoss, Array]:
     more: Mapping[str, Any] = {k: v for k, v in ctx.settings.items() if k != "loss"}
     loss = _LOSSES[ctx.settings["loss"]](**more)
     y = shard.columns["code"] if isinstance(loss, HalfBinomialLoss | HalfMultinomialLoss) else shard.y
-    assert y is not None
-    return loss, y.astype(np.float64)
+    return loss, np.asarray(y, dtype=np.float64)
 
 
 def _float64(X: Any) -> Any:

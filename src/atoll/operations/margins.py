@@ -65,8 +65,7 @@ def _look(shard: Shard, payload: Tree, ctx: Ctx) -> _Rows:
         own = shard.columns["code"][:, None] == which
         target, counts = np.where(own, 1.0, -1.0), np.where(own, payload["weight"][:, 1], payload["weight"][:, 0])
     else:
-        assert shard.y is not None
-        target, counts = shard.y.astype(np.float64), np.tile(payload["weight"][:, 1], (shard.n_rows, 1))
+        target, counts = np.asarray(shard.y, dtype=np.float64), np.tile(payload["weight"][:, 1], (shard.n_rows, 1))
     return _Rows(X, target, counts if weight is None else counts * weight[:, None], parts, ctx.settings["epsilon"])
 
 
@@ -82,8 +81,8 @@ def _reply(rows: _Rows, each: Array, slope: Array, bend: Array) -> Reply:
 
 @operation(
     "margins.squared",
-    discloses="for each machine that was sent: the sum of its squared losses, its gradient, and the matrix of its second "
-    "derivatives",
+    discloses="for each machine that was sent: the sum of its squared losses, its gradient, and the matrix of its "
+    "second derivatives",
     pieces=True,
 )
 def squared_margins(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
@@ -108,8 +107,8 @@ def squared_margins(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
 def enveloped_margins(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """As `squared_margins`, for the hinge and the absolute error; and ``plain`` (m,), the losses themselves.
 
-    Payload: besides, ``history`` (K, m, p), the models that multipliers follow from, in order, and ``sigma`` (K + 1, m),
-    how far they stepped, the last for now. All float64.
+    Payload: besides, ``history`` (K, m, p), the models that multipliers follow from, in order, and ``sigma``
+    (K + 1, m), how far they stepped, the last for now. All float64.
     """
     rows, w, sigma = _look(shard, payload, ctx), payload["w"], payload["sigma"]
     before = np.zeros((shard.n_rows, len(w)))

@@ -8,12 +8,10 @@ contributions can be added (one result for all) or joined (one per node).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from sklearn import metrics
-from sklearn.base import BaseEstimator
 
 from atoll import models
 from atoll.context import Ctx
@@ -23,7 +21,7 @@ from atoll.shards import Shard, is_sparse, weights
 from atoll.specs import Spec
 from atoll.table import Table
 from atoll.trees import Array, Tree
-from atoll.views import views
+from atoll.views import read_model, views
 
 __all__ = [
     "LOSSES",
@@ -71,7 +69,8 @@ def _answered(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
     classes, methods = arrays.get("classes"), settings["methods"]
     if not shard.n_rows:
         return shard.with_columns(**{m: np.zeros((0, 1) if m != "predict" else 0) for m in methods})
-    model = _model(arrays["model"].tobytes(), isinstance(shard.X, Table))
+    framed = isinstance(shard.X, Table) and shard.X.source != "array"
+    model = read_model(arrays["model"].tobytes(), named=framed)
     return shard.with_columns(**{m: encode_answers(m, _ask(model, m, shard.X), classes) for m in methods})
 
 
@@ -128,24 +127,6 @@ def encode_answers(method: str, answers: Array, classes: Array | None) -> Array:
 
 def _plain(labels: Array) -> Array:
     return np.asarray(labels, dtype=np.str_) if labels.dtype == object else labels
-
-
-@lru_cache(maxsize=2)
-def _model(data: bytes, named: bool) -> Any:
-    model = models.from_bytes(data)
-    if not named:
-        _forget_names(model)
-    return model
-
-
-def _forget_names(thing: Any) -> None:
-    """Arrays have no column names, and scikit-learn would warn of each model that was fitted with them."""
-    if isinstance(thing, BaseEstimator):
-        vars(thing).pop("feature_names_in_", None)
-    inside = vars(thing) if isinstance(thing, BaseEstimator) else thing
-    for part in inside.values() if isinstance(inside, dict) else inside:
-        if isinstance(part, BaseEstimator | list | tuple | dict):
-            _forget_names(part)
 
 
 def _ask(model: Any, method: str, X: Any) -> Array:

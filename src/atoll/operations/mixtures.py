@@ -20,7 +20,7 @@ from atoll.operations.base import operation
 from atoll.shards import Shard
 from atoll.trees import Array, Tree
 
-__all__ = ["PARAMETERS", "add_assigned", "add_drawn", "expect", "pick_rows"]
+__all__ = ["PARAMETERS", "add_assigned", "add_drawn", "expect"]
 
 PARAMETERS = {
     "GaussianMixture": ("weights_", "means_", "precisions_cholesky_"),
@@ -93,22 +93,6 @@ def add_drawn(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         part = _sums(_centred(shard.take(order[rows]), payload), resp.astype(np.float64), about, second)
         answer = {name: array + part[name] for name, array in answer.items()}
     return Reply(answer)
-
-
-@operation("mixtures.rows", discloses="the rows that were drawn to be the first centres, where it has them")
-def pick_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """``rows`` (K, d), the rows whose ids are asked for, zero where they are elsewhere; ``found`` (K,), whether here.
-
-    Payload: `id` (K,), int64.
-    """
-    wanted = payload["id"]
-    order = np.argsort(shard.ids, kind="stable")
-    place = np.searchsorted(shard.ids[order], wanted)
-    rows, found = np.zeros((len(wanted), shard.n_features)), np.zeros(len(wanted), dtype=np.int64)
-    for i, p in enumerate(place):
-        if p < shard.n_rows and shard.ids[order[p]] == wanted[i]:
-            rows[i], found[i] = shard.X[order[p]], 1
-    return Reply({"rows": rows, "found": found})
 
 
 def _model(payload: Tree, settings: dict[str, Any]) -> Any:

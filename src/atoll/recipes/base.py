@@ -12,10 +12,12 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from atoll.errors import UnknownName, UnsupportedEstimator, closest, explain
+from atoll.recipes.needs import takes_tables
 from atoll.rounds import Rounds
 from atoll.shards import Shard
+from atoll.table import Table
 
-__all__ = ["Fit", "PerRow", "Recipe", "check_parameters", "find", "fit_over", "recipe", "supported"]
+__all__ = ["Fit", "PerRow", "Recipe", "check_parameters", "find", "fit_over", "generic_ways", "recipe", "supported"]
 
 Fit = Callable[[Any, Rounds], Any]
 PerRow = Callable[[Any, Shard], Any]
@@ -130,7 +132,7 @@ def find(estimator: object, method: str | None = None) -> Recipe:
 
 def check_parameters(estimator: Any) -> None:
     """Have scikit-learn check the parameters of an estimator, in its words; unless it was told not to."""
-    if not get_config()["skip_parameter_validation"]:
+    if not get_config()["skip_parameter_validation"] and hasattr(estimator, "_parameter_constraints"):
         estimator._validate_params()
 
 
@@ -150,15 +152,28 @@ def fit_over(estimator: Any, rounds: Rounds, method: str | None = None) -> Any:
     -------
     estimator
         Fitted, with `n_features_in_` and, where columns have names, `feature_names_in_`.
+
+    Raises
+    ------
+    InvalidData
+        If a column holds text and the estimator takes numbers; names the column.
     """
     check_parameters(estimator)
     schema = rounds.raw.schema
+    rows = rounds.seen.X
+    if isinstance(rows, Table) and not takes_tables(estimator):
+        rows.matrix()  # which names the first column of text
     fitted = find(estimator, method).fit(clone(estimator), rounds)
     if not hasattr(fitted, "n_features_in_"):
         fitted.n_features_in_ = schema.n_features
     if schema.feature_names is not None and not hasattr(fitted, "feature_names_in_"):
         fitted.feature_names_in_ = np.asarray(schema.feature_names, dtype=object)
     return fitted
+
+
+def generic_ways() -> dict[str, Recipe]:
+    """The ways that any estimator may ask for by name."""
+    return dict(_generic)
 
 
 def supported(*, by_name: bool = False) -> dict[type, dict[str, Recipe]]:

@@ -62,21 +62,23 @@ def fit_covariance(estimator: Any, rounds: Rounds) -> Any:
         estimator.location_ = mean[0].astype(dtype)
     shrinks = isinstance(estimator, LedoitWolf)
     (scatter,) = scatter_about(rounds, [schema.n_rows], mean, np.ones((1, d)), fourth=shrinks, n_classes=None)
-    covariance = _shrunk(estimator, scatter, dtype)
-    narrow = estimator.assume_centered or isinstance(estimator, LedoitWolf | OAS)
-    estimator._set_covariance(covariance.astype(dtype) if narrow else covariance)
+    # numpy's covariance is float64 whatever the rows are, a plain product is not: scikit-learn uses one or the other
+    as_rows = estimator.assume_centered != isinstance(estimator, LedoitWolf | OAS)
+    estimator._set_covariance(_shrunk(estimator, scatter, dtype if as_rows else np.dtype(np.float64)))
     return estimator
 
 
-def _shrunk(estimator: Any, scatter: Scatter, dtype: Any) -> Array:
+def _shrunk(estimator: Any, scatter: Scatter, dtype: np.dtype[Any]) -> Array:
+    """The covariance that an estimator makes of a scatter; its shrinkage, where it finds one, is set."""
     if isinstance(estimator, ShrunkCovariance):
-        shrunk: Array = shrunk_covariance(scatter.covariance(), estimator.shrinkage)
-        return shrunk
-    if not isinstance(estimator, LedoitWolf | OAS):
-        return scatter.covariance()
-    covariance, shrinkage = (ledoit_wolf if isinstance(estimator, LedoitWolf) else oas)(scatter)
-    estimator.shrinkage_ = dtype.type(shrinkage)
-    return covariance
+        covariance = shrunk_covariance(scatter.covariance(), estimator.shrinkage)
+    elif isinstance(estimator, LedoitWolf | OAS):
+        covariance, shrinkage = (ledoit_wolf if isinstance(estimator, LedoitWolf) else oas)(scatter)
+        estimator.shrinkage_ = dtype.type(shrinkage) if isinstance(shrinkage, np.floating) else shrinkage
+    else:
+        covariance = scatter.covariance()
+    as_asked: Array = covariance.astype(dtype)
+    return as_asked
 
 
 def scatter_about(
@@ -131,7 +133,7 @@ def ledoit_wolf(scatter: Scatter) -> tuple[Array, float]:
     beta = (scatter.fourth / n - squares) / (d * n)
     delta = (squares - 2.0 * mu * np.trace(covariance) + d * mu**2) / d
     beta = min(beta, delta)
-    shrinkage = 0.0 if beta == 0 else beta / delta
+    shrinkage = 0 if beta == 0 else beta / delta
     return shrunk_covariance(covariance, shrinkage), shrinkage
 
 

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from atoll.combine import Moments, Sum, Triangle
 from atoll.operations.classes import over_classes
-from atoll.recipes.base import fit_over, recipe
+from atoll.recipes.base import find, fit_over, recipe
 from atoll.recipes.covariance import ledoit_wolf, scatter_about, warn_of_one_row
 from atoll.rounds import Rounds
 from atoll.schema import Schema
@@ -63,8 +63,7 @@ def _refusals_of_linear(estimator: LinearDiscriminantAnalysis, schema: Schema, d
     if estimator.n_components is not None and estimator.n_components > most:
         raise ValueError("n_components cannot be larger than min(n_features, n_classes - 1).")
     estimator._max_components = most if estimator.n_components is None else estimator.n_components
-    if estimator.solver == "svd":
-        _refuse_for_svd(estimator, "covariance estimator is not supported with svd solver. Try another solver")
+    _refusals(estimator, "covariance estimator is not supported with svd solver. Try another solver")
     return priors
 
 
@@ -73,15 +72,23 @@ def _normalised(priors: Array) -> Array:
         raise ValueError("priors must be non-negative")
     if abs(priors.sum() - 1.0) > 1e-5:
         warnings.warn("The priors do not sum to 1. Renormalizing", UserWarning, stacklevel=2)
-        return priors / priors.sum()
+        priors = priors / priors.sum()
     return priors
 
 
-def _refuse_for_svd(estimator: Any, words: str) -> None:
-    if estimator.shrinkage is not None:
-        raise NotImplementedError("shrinkage not supported with 'svd' solver.")
-    if estimator.covariance_estimator is not None:
-        raise ValueError(words)
+def _refusals(estimator: Any, words_for_svd: str) -> None:
+    """Refuse what cannot be asked for together, and a covariance estimator that has no recipe."""
+    if estimator.solver == "svd":
+        if estimator.shrinkage is not None:
+            raise NotImplementedError("shrinkage not supported with 'svd' solver.")
+        if estimator.covariance_estimator is not None:
+            raise ValueError(words_for_svd)
+    elif estimator.covariance_estimator is not None:
+        if estimator.shrinkage is not None and estimator.shrinkage != 0:
+            raise ValueError(
+                "covariance_estimator and shrinkage parameters are not None. Only one of the two can be set."
+            )
+        find(estimator.covariance_estimator)
 
 
 def _linear_svd(estimator: LinearDiscriminantAnalysis, rounds: Rounds, moments: Tree) -> None:
@@ -93,15 +100,15 @@ def _linear_svd(estimator: LinearDiscriminantAnalysis, rounds: Rounds, moments: 
     std = np.sqrt(moments["m2"].sum(axis=0) / n)
     std[std == 0] = 1.0
     R = _triangle(rounds, moments, 1 / (std * np.sqrt(n)), together=True)
-    S, Vt = (part[: min(n, d)] for part in linalg.svd(R)[1:])
-    rank = np.sum(S > estimator.tol)
-    scalings = (Vt[:rank] / std).T / S[:rank]
+    sizes, Vt = (part[: min(n, d)] for part in linalg.svd(R)[1:])
+    rank = np.sum(sizes > estimator.tol)
+    scalings = (Vt[:rank] / std).T / sizes[:rank]
     xbar = priors @ means
     between = np.sqrt(n * priors / max(C - 1, 1))[:, None] * (means - xbar)
-    _, S, Vt = linalg.svd(between @ scalings, full_matrices=False)
+    _, sizes, Vt = linalg.svd(between @ scalings, full_matrices=False)
     components = estimator._max_components
-    ratio = (S**2 / np.sum(S**2))[:components] if components else np.empty(0)
-    rank = np.sum(S > estimator.tol * S[0])
+    ratio = (sizes**2 / np.sum(sizes**2))[:components] if components else np.empty(0)
+    rank = np.sum(sizes > estimator.tol * sizes[0])
     scalings = scalings @ Vt.T[:, :rank]
     coef = (means - xbar) @ scalings
     intercept = -0.5 * np.sum(coef**2, axis=1) + np.log(priors)
@@ -140,7 +147,7 @@ def _within(estimator: LinearDiscriminantAnalysis, rounds: Rounds, moments: Tree
     priors, n, mean = estimator.priors_.astype(np.float64), moments["n"], moments["mean"]
     if estimator.shrinkage == "auto" or estimator.covariance_estimator is not None:
         covariances = _covariances(estimator, rounds, moments, len(n))
-        return np.einsum("c,cij->ij", priors, np.stack(covariances))
+        return np.asarray(np.einsum("c,cij->ij", priors, np.stack(covariances)))
     for _ in np.flatnonzero(n == 1):
         warn_of_one_row()
     payload = {"mean": mean, "factor": _spread(np.sqrt(priors / n)[:, None], mean)}
@@ -156,9 +163,7 @@ def fit_quadratic(estimator: QuadraticDiscriminantAnalysis, rounds: Rounds) -> Q
     (classes,) = schema.classes
     if len(classes) < 2:
         raise ValueError(f"The number of classes has to be greater than one. Got {len(classes)} class.")
-    if estimator.solver == "svd":
-        words = "covariance_estimator is not supported with solver='svd'. Try solver='eigen' instead."
-        _refuse_for_svd(estimator, words)
+    _refusals(estimator, "covariance_estimator is not supported with solver='svd'. Try solver='eigen' instead.")
     dtype = np.dtype(schema.dtype)
     seen = rounds.through(codes(schema.classes))
     moments = seen.round("statistics.class_moments", combine=Moments(), settings={"n_classes": len(classes)})
@@ -246,10 +251,6 @@ def _scale(n: float, mean: Array, m2: Array) -> Array:
 
 def _estimated(estimator: Any, rounds: Rounds, n_classes: int | None) -> list[Array]:
     """Covariances by the covariance estimator, fitted over the rows of each class by its own recipe."""
-    if estimator.shrinkage is not None and estimator.shrinkage != 0:
-        raise ValueError(
-            "covariance_estimator and shrinkage parameters are not None. Only one of the two can be set."
-        )
     seen = [rounds] if n_classes is None else (rounds.only(of_class(c)) for c in range(n_classes))
     fitted = [fit_over(estimator.covariance_estimator, rows) for rows in seen]
     if not hasattr(fitted[0], "covariance_"):
@@ -258,7 +259,8 @@ def _estimated(estimator: Any, rounds: Rounds, n_classes: int | None) -> list[Ar
 
 
 def _shrunk(covariance: Array, shrinkage: float | None) -> Array:
-    return covariance if shrinkage is None else shrunk_covariance(covariance, shrinkage)
+    shrunk: Array = covariance if shrinkage is None else shrunk_covariance(covariance, shrinkage)
+    return shrunk
 
 
 def _spread(factor: Array, mean: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import optimize
 from sklearn.linear_model import HuberRegressor
@@ -32,8 +34,8 @@ def outliers(model: HuberRegressor, rows: Shard) -> Array:
     -------
     ndarray of shape (n,), bool
     """
-    residual: Array = np.abs(rows.y - safe_sparse_dot(rows.X, model.coef_) - model.intercept_)
-    return residual > model.scale_ * model.epsilon
+    residual = np.abs(rows.y - safe_sparse_dot(rows.X, model.coef_) - model.intercept_)
+    return np.asarray(residual > model.scale_ * model.epsilon)
 
 
 @recipe(HuberRegressor, iterative=True, per_row={"outliers_": outliers})
@@ -56,13 +58,10 @@ def fit_huber(estimator: HuberRegressor, rounds: Rounds) -> HuberRegressor:
         "gtol": estimator.tol,
         **_get_additional_lbfgs_options_dict("iprint", -1),
     }
-    result = optimize.minimize(
-        loss_and_gradient, start, method="L-BFGS-B", jac=True, options=options, bounds=bounds
-    )
+    minimize: Any = optimize.minimize
+    result = minimize(loss_and_gradient, start, method="L-BFGS-B", jac=True, options=options, bounds=bounds)
     if result.status == 2:
-        raise ValueError(
-            f"HuberRegressor convergence failed: l-BFGS-b solver terminated with {result.message}"
-        )
+        raise ValueError(f"HuberRegressor convergence failed: l-BFGS-b solver terminated with {result.message}")
     estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
     estimator.scale_ = result.x[-1]
     estimator.intercept_ = result.x[-2] if estimator.fit_intercept else 0.0

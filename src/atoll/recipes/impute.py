@@ -37,7 +37,8 @@ def fit_imputer(estimator: SimpleImputer, rounds: Rounds) -> SimpleImputer:
         raise UnsupportedEstimator(explain("a strategy of one's own sees a whole column, which no node has", hint=hint))
     row = estimator._validate_input(_specimen(rounds.raw.schema), in_fit=True)
     estimator._fill_dtype = row.dtype
-    missing = _missing(estimator, rounds)
+    numeric = estimator.strategy in ("mean", "median")
+    missing = _missing(estimator, rounds if numeric else rounds.raw)
     if estimator.strategy == "constant":
         estimator.statistics_ = _constant(estimator, rounds, row.dtype, missing == rounds.raw.schema.n_rows)
     else:
@@ -51,7 +52,7 @@ def fit_imputer(estimator: SimpleImputer, rounds: Rounds) -> SimpleImputer:
 def fit_indicator(estimator: MissingIndicator, rounds: Rounds) -> MissingIndicator:
     """Exact: nodes tell how many values are missing in each column."""
     row = estimator._validate_input(_specimen(rounds.raw.schema), in_fit=True)
-    missing = _missing(estimator, rounds)
+    missing = _missing(estimator, rounds.raw)
     estimator._precomputed = False
     estimator._n_features = row.shape[1]
     every = estimator.features == "all"
@@ -75,7 +76,7 @@ def _missing(estimator: Any, rounds: Rounds) -> Array:
         written = [NAN]
     elif value is None or is_pandas_na(value):
         written = [NONE if value is None else NA]
-    found: Array = rounds.raw.round("categories.missing", combine=Sum(), settings={"missing": written})["missing"]
+    found: Array = rounds.round("categories.missing", combine=Sum(), settings={"missing": written})["missing"]
     return found
 
 
@@ -93,7 +94,7 @@ def _nothing(estimator: SimpleImputer) -> float:
 def _mean(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> Array:
     found = _seen(estimator, rounds).round("columns.moments", combine=Moments(), settings={"weighted": False})
     mean: Array = np.where(found["n"] > 0, found["mean"], _nothing(estimator))
-    return mean if rounds.schema.sparse else mean.astype(dtype)
+    return mean
 
 
 def _median(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 from sklearn.preprocessing import LabelBinarizer, LabelEncoder
 
 from atoll.errors import InvalidData, explain
@@ -18,8 +19,13 @@ __all__ = ["fit_labels"]
 
 @recipe(LabelEncoder, LabelBinarizer)
 def fit_labels(estimator: Any, rounds: Rounds) -> Any:
-    """Exact: scikit-learn's own `fit`, over the classes that nodes agreed on in place of their targets."""
-    return estimator.fit(_targets(rounds.schema))
+    """Exact: scikit-learn's own `fit`, over the classes that nodes agreed on in place of their targets.
+
+    Labels that are the user's own come as the targets of rows without columns, which are sparse where the labels were.
+    """
+    schema = rounds.raw.schema
+    targets = _targets(schema)
+    return estimator.fit(csr_matrix(targets) if schema.sparse and not schema.n_features else targets)
 
 
 def _targets(schema: Schema) -> Array:

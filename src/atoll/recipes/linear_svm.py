@@ -1,15 +1,16 @@
 """LinearSVC and LinearSVR: the primal objective of liblinear, its intercept penalised, minimised by Newton's method.
 
-liblinear walks from row to row, or along the dual, whose unknowns are rows. Sums over rows lead to the same minimum: the
-squared losses by Newton's method with generalised Hessians (Mangasarian, 2002, "A finite Newton method for
-classification"), the others, which have corners, by the method of multipliers (Rockafellar, 1976), each of whose problems
-is as smooth as the squared losses.
+liblinear walks from row to row, or along the dual, whose unknowns are rows. Sums over rows lead to the same minimum:
+the squared losses by Newton's method with generalised Hessians (Mangasarian, 2002, "A finite Newton method for
+classification"); the others, which have corners, by the method of multipliers (Rockafellar, 1976, "Augmented
+Lagrangians and applications of the proximal point algorithm in convex programming"), each of whose problems is as
+smooth as the squared losses.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,14 +35,14 @@ _NOTE = (
     "liblinear walks from row to row; the objective that it minimises was minimised by Newton's method, whose steps "
     "n_iter_ counts"
 )
-_GROWTH, _OUTER, _SAME = 10.0, 40, 1e-11
+_GROWTH, _OUTER, _ROUGH, _FINE, _TINY = 4.0, 25, 1e-2, 1e-11, np.finfo(np.float64).tiny
 
 
 class _Machines(NamedTuple):
     """Some machines over the same rows.
 
-    `classes` (m,) and `weights` (m, 2) as operations want them; `C`; `l2` and `l1` (p,), the penalties; `epsilon`; whether
-    losses are `squared`; `max_iter`.
+    `classes` (m,) and `weights` (m, 2) as operations want them; `C`; `l2` and `l1` (p,), the penalties; `epsilon`;
+    whether losses are `squared`; `max_iter`.
     """
 
     rounds: Rounds
@@ -54,9 +55,8 @@ class _Machines(NamedTuple):
     squared: bool
     max_iter: int
 
-    def ask(self, numbers: Sequence[int], points: Sequence[Array], more: Tree) -> list[Point]:
+    def ask(self, chosen: Array | list[int], points: list[Array], more: Tree) -> list[Point]:
         """Loss, gradient and Hessian of some machines at a point each."""
-        chosen = list(numbers)
         payload = {"w": np.stack(points), "class": self.classes[chosen], "weight": self.weights[chosen], **more}
         op = "margins.squared" if self.squared else "margins.enveloped"
         found = self.rounds.round(op, payload, combine=Sum(), settings={"epsilon": self.epsilon})
@@ -93,9 +93,7 @@ def fit_linear_svr(estimator: LinearSVR, rounds: Rounds) -> LinearSVR:
     """The support vector machine that predicts a number."""
     _check(estimator, rounds, "l2", "ovr")
     squared = estimator.loss == "squared_epsilon_insensitive"
-    machines = _machines(
-        estimator, rounds, np.array([-1]), np.ones((1, 2)), float(estimator.epsilon), squared, "l2"
-    )
+    machines = _machines(estimator, rounds, np.array([-1]), np.ones((1, 2)), float(estimator.epsilon), squared, "l2")
     coef, estimator.intercept_, estimator.n_iter_ = _fit(machines, estimator)
     estimator.coef_ = coef.ravel()
     return estimator
@@ -140,21 +138,47 @@ def _smooth(machines: _Machines) -> list[Solution]:
 
 
 def _with_corners(machines: _Machines) -> list[Solution]:
-    """Multipliers step from model to model, further each time, until the models stay the same.
-
-    How far the first step goes is set by the losses of the model that is zero.
-    """
+    """Multipliers step from model to model, ever further, until the models stay the same."""
     m, p = len(machines.classes), len(machines.l2)
-    w, history, n_iter, open_ = np.zeros((m, p)), np.zeros((0, m, p)), np.zeros(m, dtype=int), np.ones(m, dtype=bool)
-    sigma = _first_step(machines)[None]
+    w, n_iter, converged = np.zeros((m, p)), np.zeros(m, dtype=int), np.zeros(m, dtype=bool)
+    accuracy = np.full(m, _ROUGH)
+    history, sigma = np.zeros((0, m, p)), _first_step(machines)[None]
     for _ in range(_OUTER):
-        ends = _envelope(machines, w, history, sigma, n_iter, open_)
-        was = w.copy()
-        for i, end in zip(np.flatnonzero(open_), ends, strict=True):
-            w[i], n_iter[i] = end.w, n_iter[i] + end.n_iter
-        moved = np.abs(w - was).max(axis=1) > _SAME * np.abs(w).max(axis=1)
-        open_ &= moved & (n_iter < machines.max_iter)
-        if not open_.any():
+        unfinished = np.flatnonzero(~converged & (n_iter < machines.max_iter))
+        if not len(unfinished):
             break
+        steps = [
+            newton(w[i], l2=machines.l2, l1=machines.l1, max_iter=machines.max_iter - n_iter[i], accuracy=accuracy[i])
+            for i in unfinished
+        ]
+        for i, end in zip(
+            unfinished, lockstep(steps, partial(_ask_enveloped, machines, history, sigma, unfinished)), strict=True
+        ):
+            moved = np.abs(end.w - w[i]).max() / max(np.abs(end.w).max(), _TINY)
+            converged[i] = end.converged and moved <= _FINE and accuracy[i] <= _FINE
+            accuracy[i] = np.clip(_ROUGH * moved, _FINE, accuracy[i])
+            w[i], n_iter[i] = end.w, n_iter[i] + end.n_iter
         history, sigma = np.concatenate([history, w[None]]), np.concatenate([sigma, sigma[-1:] * _GROWTH])
-    return [Solution(one, int(n), bool(n < machines.max_iter)) for one, n in zip(w, n_iter, strict=True)]
+    return [Solution(w[i], int(n_iter[i]), bool(converged[i])) for i in range(m)]
+
+
+def _ask_enveloped(
+    machines: _Machines, history: Array, sigma: Array, which: Array, numbers: list[int], points: list[Array]
+) -> list[Point]:
+    """The smoothed losses of some of the machines in `which`."""
+    chosen = which[numbers]
+    return machines.ask(chosen, points, {"history": history[:, chosen], "sigma": sigma[:, chosen]})
+
+
+def _first_step(machines: _Machines) -> Array:
+    """How far multipliers step at first, (m,): one over the average loss of the model that is zero."""
+    if machines.classes[0] >= 0:
+        return np.ones(len(machines.classes))
+    payload = {
+        "w": np.zeros((1, len(machines.l2))), "class": machines.classes, "weight": machines.weights,
+        "history": np.zeros((0, 1, len(machines.l2))), "sigma": np.ones((1, 1)),
+    }  # fmt: skip
+    settings = {"epsilon": machines.epsilon}
+    plain = machines.rounds.round("margins.enveloped", payload, combine=Sum(), settings=settings)["plain"]
+    total = machines.rounds.round("statistics.weight", combine=Sum())["total"]
+    return total / np.where(plain > 0, plain, total)

@@ -1,8 +1,8 @@
 """LogisticRegression: scikit-learn's own solver in the driver, function values by rounds.
 
 ``lbfgs``, ``newton-cg`` and ``newton-cholesky`` are scikit-learn's, so iterations and warnings are too. ``liblinear``,
-``sag`` and ``saga`` walk from row to row; here the objective that they minimise is minimised by Newton's method, and the
-record says so.
+``sag`` and ``saga`` walk from row to row; here the objective that they minimise is minimised by Newton's method, and
+the record says so.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def fit_logistic(estimator: LogisticRegression, rounds: Rounds) -> LogisticRegre
 def fit_logistic_newton(estimator: LogisticRegression, rounds: Rounds) -> LogisticRegression:
     """Newton's method whatever the solver: value, gradient and Hessian in one round per step, so few rounds.
 
-    Smooth penalties go to scikit-learn's Newton-Cholesky, which falls back to L-BFGS with a warning where the Hessian is
-    singular.
+    Smooth penalties go to scikit-learn's Newton-Cholesky, which falls back to L-BFGS with a warning where the Hessian
+    is singular.
     """
     return _fit(estimator, rounds, "newton-cholesky")
 
@@ -274,10 +274,9 @@ def regularisation_path(
     return coefs, n_iter
 
 
-def _minimise(
-    problem: Problem, loss: SummedLoss, w0: Array, C: float, l1_ratio: float | None
-) -> tuple[Array, int]:
-    l2, settings = 1.0 / (C * problem.total), {"tol": problem.tol, "max_iter": problem.max_iter}
+def _minimise(problem: Problem, loss: SummedLoss, w0: Array, C: float, l1_ratio: float | None) -> tuple[Array, int]:
+    l2 = 1.0 / (C * problem.total)
+    settings: dict[str, Any] = {"tol": problem.tol, "max_iter": problem.max_iter}
     if problem.solver == "lbfgs":
         iprint = _IPRINT[int(np.searchsorted(np.arange(4), problem.verbose))]
         result = lbfgs(loss, w0, l2, **settings, iprint=iprint)

@@ -8,7 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegressionCV
-from sklearn.metrics import get_scorer
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    cohen_kappa_score,
+    f1_score,
+    fbeta_score,
+    get_scorer,
+    jaccard_score,
+    log_loss,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+)
 from sklearn.metrics._scorer import _Scorer
 
 from atoll.combine import Sum
@@ -30,6 +43,19 @@ from atoll.trees import Array, Tree
 from atoll.views import class_weighted, codes, fold
 
 __all__ = ["fit_logistic_cv"]
+
+_FROM_TABLE = (
+    accuracy_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    f1_score,
+    fbeta_score,
+    jaccard_score,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+)
+_FROM_PROBABILITIES = (log_loss, brier_score_loss)
 
 
 class _Paths(NamedTuple):
@@ -106,7 +132,7 @@ def _all_paths(
     for k in range(n_folds):
         train, test = (problem.rounds.through(fold(threshold, k, keep=keep)) for keep in ("train", "test"))
         weighed = _weighed(problem._replace(rounds=train), weight)
-        paths = [regularisation_path(weighed, Cs, ratio) for ratio in ratios]
+        paths = [regularisation_path(weighed, list(Cs), ratio) for ratio in ratios]
         tried = np.stack([np.stack(coefs) for coefs, _ in paths])
         scores = _scores(problem._replace(rounds=test), tried.reshape(-1, *problem.shape), scorer)
         found.append((tried, scores.reshape(len(ratios), -1), np.asarray([n for _, n in paths], dtype=np.int32)))
@@ -126,8 +152,8 @@ def _weighed(problem: Problem, weight: Array | None) -> Problem:
 def _scorer(scoring: Any) -> _Scorer:
     """The scorer, if it follows from sums over rows."""
     scorer = get_scorer("accuracy" if scoring in (None, "warn") else scoring)
-    kwargs, name = getattr(scorer, "_kwargs", None), getattr(getattr(scorer, "_score_func", None), "__name__", "")
-    if name in _FROM_TABLE or (name in _FROM_PROBABILITIES and not kwargs):
+    function, kwargs = getattr(scorer, "_score_func", None), getattr(scorer, "_kwargs", None)
+    if function in _FROM_TABLE or (function in _FROM_PROBABILITIES and not kwargs):
         return scorer
     raise UnsupportedEstimator(
         explain(
@@ -137,20 +163,6 @@ def _scorer(scoring: Any) -> _Scorer:
             hint="GridSearchCV over a Distributed LogisticRegression takes any scorer",
         )
     )
-
-
-_FROM_TABLE = {
-    "accuracy_score",
-    "balanced_accuracy_score",
-    "cohen_kappa_score",
-    "f1_score",
-    "fbeta_score",
-    "jaccard_score",
-    "matthews_corrcoef",
-    "precision_score",
-    "recall_score",
-}
-_FROM_PROBABILITIES = {"log_loss", "brier_score_loss"}
 
 
 def _scores(problem: Problem, tried: Array, scorer: _Scorer) -> Array:
@@ -164,27 +176,22 @@ def _scores(problem: Problem, tried: Array, scorer: _Scorer) -> Array:
 def _score(sums: Tree, problem: Problem, scorer: _Scorer) -> float:
     table, sign = sums["confusion"], scorer._sign
     two = len(problem.classes) == 2
-    if scorer._score_func.__name__ == "log_loss":
-        return sign * float(sums["log_loss"] / table.sum())
-    if scorer._score_func.__name__ == "brier_score_loss":
-        return sign * float(sums["brier"] / table.sum()) / (2 if two else 1)
+    if scorer._score_func is log_loss:
+        return float(sign * sums["log_loss"] / table.sum())
+    if scorer._score_func is brier_score_loss:
+        return float(sign * sums["brier"] / table.sum() / (2 if two else 1))
     label, guess = np.nonzero(table)
     takes, kwargs = signature(scorer._score_func).parameters, dict(scorer._kwargs)
     if "labels" in takes:
         kwargs.setdefault("labels", problem.classes)
     if "pos_label" in takes and two:
         kwargs.setdefault("pos_label", problem.classes[-1])
-    return sign * float(
-        scorer._score_func(
-            problem.classes[label], problem.classes[guess], sample_weight=table[label, guess], **kwargs
-        )
-    )
+    given, guessed = problem.classes[label], problem.classes[guess]
+    return float(sign * scorer._score_func(given, guessed, sample_weight=table[label, guess], **kwargs))
 
 
 def _refit(estimator: LogisticRegressionCV, problem: Problem, weight: Array | None, paths: _Paths) -> Array:
-    """Parameters for all rows, at the strength and share with the best sum of scores; the refit of scikit-learn takes
-    no notice of `intercept_scaling`.
-    """
+    """Parameters for all rows, at the strength and share with the best sum of scores."""
     total = paths.scores.sum(axis=0)
     strength, share = np.unravel_index(np.argmax(total), total.shape)
     C, ratio = estimator.Cs_[strength], estimator.l1_ratios_[share]
@@ -216,8 +223,10 @@ def _lay_out(estimator: LogisticRegressionCV, paths: _Paths) -> None:
         return
     n_vectors = len(paths.coefs)
     estimator.C_, estimator.l1_ratio_ = (np.tile(a, n_vectors) for a in (estimator.C_, estimator.l1_ratio_))
-    drop = (lambda a: a[:, :, 0]) if no_ratios else (lambda a: a)
+    coefs, scores, n_iter = paths
+    if no_ratios:
+        coefs, scores, n_iter = coefs[:, :, :, 0], scores[:, :, 0], n_iter[:, :, 0]
     labels = estimator.classes_[-n_vectors:]
-    estimator.coefs_paths_ = {label: drop(coefs) for label, coefs in zip(labels, paths.coefs, strict=True)}
-    estimator.scores_ = {label: drop(paths.scores) for label in labels}
-    estimator.n_iter_ = drop(paths.n_iter)[None]
+    estimator.coefs_paths_ = dict(zip(labels, coefs, strict=True))
+    estimator.scores_ = dict.fromkeys(labels, scores)
+    estimator.n_iter_ = n_iter[None]

@@ -21,6 +21,7 @@ from sklearn.mixture._gaussian_mixture import (
 from atoll.combine import Mean, Sum
 from atoll.operations.mixtures import PARAMETERS
 from atoll.recipes.base import fit_over, recipe
+from atoll.recipes.seeding import of_nodes, plus_plus
 from atoll.rounds import Rounds
 from atoll.trees import Array, Tree
 
@@ -57,6 +58,12 @@ class Asked:
         payload = {"origin": self.origin, "about": about, **(arrays or {})}
         settings = {"second": _SECOND[self.covariance_type], **settings}
         return {**self.rounds.round(op, payload, combine=Sum(), settings=settings), "about": about}
+
+    def of_rows(self, rows: Array) -> Tree:
+        """The sums where each component starts from one row, given less the origin, and all others are in none."""
+        K, d = rows.shape
+        second = {"full": np.zeros((K, d, d)), "diag": np.square(rows), "none": np.zeros(0)}
+        return {"n": np.ones(K), "first": rows, "second": second[_SECOND[self.covariance_type]], "about": rows}
 
     def spread(self, second: str) -> Array:
         """Summed squares (``diag``) or products (``full``) of all rows less their mean."""
@@ -168,6 +175,9 @@ class AskingGaussianMixture(AskingMixture, GaussianMixture):
         self.covariances_ = covariances.astype(self._nodes.dtype)
         self.precisions_cholesky_ = _compute_precision_cholesky(self.covariances_, self.covariance_type)
 
+    def _compute_lower_bound(self, log_resp: Any, log_prob_norm: Any) -> Any:
+        return self._nodes.dtype.type(log_prob_norm)
+
     def _get_parameters(self) -> Any:
         return tuple(part.astype(self._nodes.dtype) for part in super()._get_parameters())
 
@@ -208,19 +218,22 @@ class AskingBayesianGaussianMixture(AskingMixture, BayesianGaussianMixture):
 
 
 def _start(mixture: Any, random_state: RandomState) -> Tree:
-    """Sums for the responsibilities that `init_params` asks for."""
+    """Sums for the responsibilities that `init_params` asks for; draws are those of scikit-learn."""
     nodes: Asked = mixture._nodes
-    K, d, how = mixture.n_components, len(nodes.origin), mixture.init_params
+    K, n, how = mixture.n_components, nodes.rounds.schema.n_rows, mixture.init_params
     if how == "kmeans":
         found = fit_over(KMeans(n_clusters=K, n_init=1, random_state=random_state), nodes.rounds)
-        random_state.randint(2**31 - 1)  # the next start is another one: a clone has drawn from a copy
+        random_state.set_state(found.random_state.get_state())  # a clone has drawn from a copy
         return nodes.sums("mixtures.assigned", found.cluster_centers_ - nodes.origin)
     if how == "random":
         _, key, position, _, _ = random_state.get_state(legacy=True)
         stream = {"key": np.asarray(key), "position": np.array([position])}
-        random_state.random_sample((nodes.rounds.schema.n_rows, K))
-        return nodes.sums("mixtures.drawn", np.zeros((K, d)), stream, dtype=nodes.dtype.str)
-    raise AssertionError(how)
+        random_state.random_sample((n, K))
+        return nodes.sums("mixtures.drawn", np.zeros((K, len(nodes.origin))), stream, dtype=nodes.dtype.str)
+    rows = of_nodes(nodes.rounds, nodes.origin)
+    if how == "k-means++":
+        return nodes.of_rows(plus_plus(rows, K, random_state))
+    return nodes.of_rows(rows.values(rows.ids(random_state.choice(n, size=K, replace=False))))
 
 
 _ASKING = {GaussianMixture: AskingGaussianMixture, BayesianGaussianMixture: AskingBayesianGaussianMixture}

@@ -31,13 +31,12 @@ def fit_gaussian(estimator: GaussianNB, rounds: Rounds) -> GaussianNB:
     (classes,) = schema.classes
     dtype = np.dtype(schema.dtype)
     priors = _priors(estimator.priors, len(classes), dtype)
-    settings = {"n_classes": len(classes), "weighted": True}
-    seen = rounds.through(codes(schema.classes))
-    moments = seen.round("statistics.class_moments", combine=Moments(), settings=settings)
-    whole = over_classes(moments)
+    seen, op = rounds.through(codes(schema.classes)), "statistics.class_moments"
+    moments = seen.round(op, combine=Moments(), settings={"n_classes": len(classes), "weighted": True})
     if schema.weighted:
-        settings = {"n_classes": None, "weighted": False}
-        whole = rounds.round("statistics.class_moments", combine=Moments(), settings=settings)
+        whole = rounds.round(op, combine=Moments(), settings={"n_classes": None, "weighted": False})
+    else:
+        whole = over_classes(moments)
     n, some = moments["n"], ~np.isclose(moments["n"], 0.0)[:, None]
     variance = np.divide(moments["m2"], n[:, None], out=np.zeros_like(moments["m2"]), where=some)
     estimator.classes_ = unique_labels(classes)

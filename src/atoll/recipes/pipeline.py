@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.compose._column_transformer import _ERR_MSG_1DCOLUMN
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import validate_data
 
 from atoll.combine import Sum
@@ -99,8 +99,8 @@ def fit_columns(estimator: ColumnTransformer, rounds: Rounds) -> ColumnTransform
         if step == "passthrough":
             models.append(_passed_on(estimator, _safe_indexing(rows, which, axis=1)))
         else:
-            models.append(fit_over(step, rounds.raw.through(columns(which))))
-        seen.append(rounds.raw.through(*_block(which, models[-1], weight)))
+            models.append(fit_over(step, rounds.through(columns(which))))
+        seen.append(rounds.through(*_block(which, models[-1], weight)))
     estimator.sparse_output_ = _density(seen) < estimator.sparse_threshold if _any_sparse(seen) else False
     estimator._update_fitted_transformers(models)
     if models:
@@ -138,8 +138,7 @@ def _no_rows(rounds: Rounds) -> Any:
 
 def _passed_on(estimator: ColumnTransformer, rows: Any) -> FunctionTransformer:
     step = FunctionTransformer(accept_sparse=True, check_inverse=False, feature_names_out="one-to-one")
-    step = clone(step).set_output(transform=getattr(estimator, "_sklearn_output_config", {}).get("transform"))
-    return step.fit(rows)
+    return step.set_output(transform=_get_output_config("transform", estimator)["dense"]).fit(rows)
 
 
 def _any_sparse(seen: list[Rounds]) -> bool:

@@ -17,7 +17,7 @@ from atoll.rounds import Rounds
 from atoll.schema import Schema
 from atoll.trees import Array, Tree
 
-__all__ = ["as_given", "extreme_rows", "fit_extremes", "fit_robust", "fit_standard", "standardise"]
+__all__ = ["extreme_rows", "fit_extremes", "fit_robust", "fit_standard", "in_form", "standardise"]
 
 
 @recipe(StandardScaler)
@@ -59,8 +59,9 @@ def standardise(scaler: StandardScaler, moments: Tree, schema: Schema) -> Standa
         The same, fitted.
     """
     n = moments["n"]
-    mean = moments["mean"] + np.zeros_like(n) / n  # NaN where there is nothing, and numpy's warning
-    var = moments["m2"] / n
+    with np.errstate(invalid="ignore" if schema.sparse else "warn"):  # as scikit-learn
+        mean = moments["mean"] + np.zeros_like(n) / n  # NaN where there is nothing
+        var = moments["m2"] / n
     if schema.sparse:
         n = n.astype(schema.dtype)
         mean, var = (v.astype(schema.dtype).astype(np.float64) for v in (mean, var))
@@ -76,7 +77,7 @@ def standardise(scaler: StandardScaler, moments: Tree, schema: Schema) -> Standa
 @recipe(MinMaxScaler, MaxAbsScaler)
 def fit_extremes(estimator: MinMaxScaler | MaxAbsScaler, rounds: Rounds) -> MinMaxScaler | MaxAbsScaler:
     """Exact: scikit-learn's own fit on two rows, which hold the smallest and largest value of each column."""
-    estimator.fit(as_given(extreme_rows(rounds), rounds.schema))
+    estimator.fit(in_form(extreme_rows(rounds), rounds.schema))
     estimator.n_samples_seen_ = rounds.schema.n_rows
     return estimator
 
@@ -101,7 +102,7 @@ def extreme_rows(rounds: Rounds, *, weighted: bool = False) -> Array:
     return np.where(rows[0] > rows[1], rows.dtype.type(np.nan), rows)
 
 
-def as_given(rows: Array, schema: Schema) -> Any:
+def in_form(rows: Array, schema: Schema) -> Any:
     """Made-up rows as nodes hold theirs: sparse where those are.
 
     Parameters

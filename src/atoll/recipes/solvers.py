@@ -2,8 +2,8 @@
 
 `SummedLoss` is scikit-learn's `LinearModelLoss` with sums over rows that nodes compute, so scikit-learn's own solvers
 (L-BFGS, Newton-CG, Newton-Cholesky) run over it unchanged, with their own iterations and warnings. `newton` is for the
-objectives whose own solver walks from row to row (liblinear, SAG, SAGA) and for absolute values in the penalty: it finds
-the same minimum.
+objectives whose own solver walks from row to row (liblinear, SAG, SAGA) and for absolute values in the penalty: it
+finds the same minimum.
 """
 
 from __future__ import annotations
@@ -25,7 +25,18 @@ from atoll.operations.losses import loss_settings, unpacked
 from atoll.rounds import Rounds
 from atoll.trees import Array, Tree
 
-__all__ = ["Point", "Solution", "SummedLoss", "lbfgs", "lockstep", "newton", "newton_cg", "newton_cholesky"]
+__all__ = [
+    "Point",
+    "Solution",
+    "SummedLoss",
+    "lbfgs",
+    "lockstep",
+    "newton",
+    "newton_cg",
+    "newton_cholesky",
+    "signed_minimum",
+    "solved",
+]
 
 
 class SummedLoss(LinearModelLoss):  # type: ignore[misc]
@@ -157,7 +168,8 @@ def lbfgs(loss: SummedLoss, w0: Array, l2: float, *, tol: float, max_iter: int, 
         **_get_additional_lbfgs_options_dict("iprint", iprint),
     }
     args = (None, None, None, l2)
-    return optimize.minimize(loss.loss_gradient, w0, method="L-BFGS-B", jac=True, args=args, options=options)
+    minimize: Any = optimize.minimize
+    return minimize(loss.loss_gradient, w0, method="L-BFGS-B", jac=True, args=args, options=options)
 
 
 def newton_cg(loss: SummedLoss, w0: Array, l2: float, *, tol: float, max_iter: int, verbose: int) -> tuple[Array, int]:
@@ -207,15 +219,15 @@ class Solution(NamedTuple):
 
 
 Steps = Generator[Array, Point, Solution]
-_STEP, _HALVINGS, _DECREASE = 1e-11, 40, 1e-4
+_SHORTER, _DECREASE = 40, 1e-4
 _ROUNDING, _BELOW = 64 * np.finfo(np.float64).eps, 2  # what is lost in a value; steps taken once the value cannot tell
 
 
-def newton(w: Array, *, l2: Array, l1: Array, max_iter: int) -> Steps:
-    """Minimise a smooth convex function plus ``l2·w²/2 + l1·|w|``, until a step changes the 11th digit.
+def newton(w: Array, *, l2: Array, l1: Array, max_iter: int, accuracy: float = 1e-11) -> Steps:
+    """Minimise a smooth convex function plus ``l2·w²/2 + l1·|w|``.
 
     Proximal Newton (Lee, Sun & Saunders, 2014, "Proximal Newton-type methods for minimizing composite functions"): each
-    step minimises the quadratic model with the penalty as it is, and is halved until the objective falls.
+    step minimises the quadratic model with the penalty as it is, and is shortened until the objective falls.
 
     Parameters
     ----------
@@ -225,6 +237,8 @@ def newton(w: Array, *, l2: Array, l1: Array, max_iter: int) -> Steps:
         Strength of the penalties for each parameter.
     max_iter : int
         Most steps.
+    accuracy : float, default=1e-11
+        Ends with a step that is no longer than this part of the largest parameter.
 
     Yields
     ------
@@ -244,20 +258,25 @@ def newton(w: Array, *, l2: Array, l1: Array, max_iter: int) -> Steps:
         slope = gradient @ step + l1 @ (np.abs(goal) - np.abs(w))
         rounding = _ROUNDING * abs(now)
         below += abs(slope) <= rounding
-        if np.abs(step).max(initial=0) <= _STEP * np.abs(goal).max(initial=0) or below > _BELOW:
+        if np.abs(step).max(initial=0) <= accuracy * np.abs(goal).max(initial=0) or below > _BELOW:
             return Solution(goal, n_iter, True)
         t = 1.0
-        for _ in range(_HALVINGS):
+        for _ in range(_SHORTER):
             tried = goal if t == 1.0 else w + t * step
             there = yield tried
             gain = _objective(there, tried, l2, l1) - now
             if gain <= max(_DECREASE * t * slope, rounding if below else -np.inf):
                 break
-            t /= 2
+            t *= _shorter(slope, (there.gradient + l2 * tried + l1 * np.sign(tried)) @ step)
         else:
             return Solution(w, n_iter, below > 0)
         w, here = tried, there
     return Solution(w, max_iter, False)
+
+
+def _shorter(slope: float, beyond: float) -> float:
+    """By how much to shorten a step: to where the slope along it would vanish if it changed evenly."""
+    return float(np.clip(slope / (slope - beyond), 0.02, 0.5)) if np.isfinite(beyond) and beyond > 0 else 0.5
 
 
 def _objective(point: Point, w: Array, l2: Array, l1: Array) -> float:
@@ -276,14 +295,20 @@ def solved(matrix: Array, right: Array) -> Array:
     -------
     ndarray of shape (p,)
     """
+    found = _definite(matrix, right)
+    return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0]) if found is None else found
+
+
+def _definite(matrix: Array, right: Array) -> Array | None:
+    """The solution; None where the matrix, its diagonal scaled to ones, is singular to some eight digits."""
     scale = np.sqrt(np.maximum(np.diagonal(matrix), np.finfo(np.float64).tiny))
     try:
         factor = scipy.linalg.cho_factor(matrix / np.outer(scale, scale))
-        if np.abs(np.diagonal(factor[0])).min(initial=1) > 1e-7:
-            return scipy.linalg.cho_solve(factor, right / scale) / scale
     except np.linalg.LinAlgError:
-        pass
-    return np.linalg.lstsq(matrix, right, rcond=None)[0]
+        return None
+    if np.diagonal(factor[0]).min(initial=1) <= 1e-7:
+        return None
+    return np.asarray(scipy.linalg.cho_solve(factor, right / scale) / scale)
 
 
 def signed_minimum(matrix: Array, right: Array, l1: Array, v: Array) -> Array:
@@ -327,12 +352,11 @@ def signed_minimum(matrix: Array, right: Array, l1: Array, v: Array) -> Array:
 
 def _damped(matrix: Array, right: Array, v: Array) -> Array:
     """Solve; where the system is singular, go far along what it leaves open."""
-    try:
-        return np.asarray(scipy.linalg.solve(matrix, right, assume_a="pos"))
-    except (np.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
-        more = 1e-10 * max(np.diagonal(matrix).max(initial=0), np.finfo(np.float64).tiny)
-        residual = right - matrix @ v
-        return v + np.asarray(scipy.linalg.solve(matrix + more * np.eye(len(v)), residual, assume_a="sym"))
+    found = _definite(matrix, right)
+    if found is not None:
+        return found
+    more = 1e-10 * max(np.diagonal(matrix).max(initial=0), np.finfo(np.float64).tiny)
+    return np.asarray(v + np.linalg.solve(matrix + more * np.eye(len(v)), right - matrix @ v))
 
 
 def _towards(matrix: Array, right: Array, l1: Array, v: Array, goal: Array, sign: Array) -> tuple[Array, bool]:

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.preprocessing import Binarizer, FunctionTransformer, Normalizer, PolynomialFeatures
 
 from atoll.recipes.base import recipe
-from atoll.recipes.scaling import as_given, extreme_rows
+from atoll.recipes.scaling import extreme_rows, in_form
 from atoll.rounds import Rounds
 
 __all__ = ["fit_function", "fit_stateless"]
@@ -19,7 +19,7 @@ def fit_stateless(estimator: Any, rounds: Rounds) -> Any:
     """Exact: nothing is asked of the nodes beyond how many columns there are."""
     schema = rounds.schema
     rows = np.zeros((2, schema.n_features), dtype=schema.dtype)
-    return estimator.fit(as_given(rows, schema))
+    return estimator.fit(in_form(rows, schema))
 
 
 @recipe(FunctionTransformer)
@@ -31,4 +31,4 @@ def fit_function(estimator: FunctionTransformer, rounds: Rounds) -> FunctionTran
     if not estimator.check_inverse or estimator.func is None or estimator.inverse_func is None:
         return fit_stateless(estimator, rounds)
     rows = np.nan_to_num(extreme_rows(rounds))
-    return estimator.fit(as_given(rows, rounds.schema))
+    return estimator.fit(in_form(rows, rounds.schema))

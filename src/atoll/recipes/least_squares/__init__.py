@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-from atoll.recipes.least_squares import ordinary, ridge
-from atoll.recipes.least_squares.ordinary import fit_linear_regression, fit_matching_pursuit
-from atoll.recipes.least_squares.ridge import fit_ridge, fit_ridge_classifier
+from atoll.recipes.least_squares import bayes, descent, descent_cv, lars, ordinary, pursuit, ridge, ridge_cv
 
-__all__ = [
-    "fit_linear_regression",
-    "fit_matching_pursuit",
-    "fit_ridge",
-    "fit_ridge_classifier",
-    "ordinary",
-    "ridge",
-]
+__all__ = ["bayes", "descent", "descent_cv", "lars", "ordinary", "pursuit", "ridge", "ridge_cv"]

@@ -1,4 +1,4 @@
-"""Lasso and elastic net, for one task and for several: scikit-learn's coordinate descent on the rows that stand for all.
+"""Lasso and elastic net, for one task or several: scikit-learn's coordinate descent on the rows that stand for all.
 
 The objective divides squared errors by the number of rows n, and scikit-learn multiplies the penalty by it; so over m
 rows the penalty is multiplied by n / m. Which column is visited, screened or dropped depends on products alone, so
@@ -46,7 +46,7 @@ def descend(estimator: Any, summary: Summary) -> Any:
         other["precompute"] = own_gram(estimator.precompute, estimator.fit_intercept, rows)
     with changed(estimator, **other):
         estimator.fit(rows.X, rows.y)
-    estimator.dual_gap_ *= estimator.coef_.dtype.type(share)
+    estimator.dual_gap_ *= share
     estimator._set_intercept(rows.X_offset, rows.y_offset)
     return estimator
 

@@ -1,14 +1,14 @@
-"""Linear regression and orthogonal matching pursuit: scikit-learn's own fit on the rows that stand for all."""
+"""Linear regression: scikit-learn's own fit on the rows that stand for all."""
 
 from __future__ import annotations
 
 import scipy.sparse as sp
-from sklearn.linear_model import LinearRegression, OrthogonalMatchingPursuit
+from sklearn.linear_model import LinearRegression
 
 from atoll.recipes.least_squares.summary import NUMBERS, Ask, changed, least_squares
 from atoll.rounds import Rounds
 
-__all__ = ["fit_linear_regression", "fit_matching_pursuit"]
+__all__ = ["fit_linear_regression"]
 
 
 @least_squares(LinearRegression)
@@ -21,15 +21,5 @@ def fit_linear_regression(estimator: LinearRegression, rounds: Rounds, ask: Ask)
     rows = ask(rounds, NUMBERS).stand_in(estimator.fit_intercept)
     with changed(estimator, fit_intercept=False):
         estimator.fit(sp.csr_matrix(rows.X) if schema.sparse else rows.X, rows.y)
-    estimator._set_intercept(rows.X_offset, rows.y_offset)
-    return estimator
-
-
-@least_squares(OrthogonalMatchingPursuit)
-def fit_matching_pursuit(estimator: OrthogonalMatchingPursuit, rounds: Rounds, ask: Ask) -> OrthogonalMatchingPursuit:
-    """Exact: which column comes next depends on products alone."""
-    rows = ask(rounds, NUMBERS).stand_in(estimator.fit_intercept)
-    with changed(estimator, fit_intercept=False):
-        estimator.fit(rows.X, rows.y)
     estimator._set_intercept(rows.X_offset, rows.y_offset)
     return estimator

@@ -99,9 +99,7 @@ def _parts(splits: Iterable[tuple[Array, Array]], n: int, what: str) -> Parts:
     return Parts(cuts[None], label[cuts][None], (member & 1) > 0, (member & 2) > 0, np.bincount(label))
 
 
-def summaries(
-    rounds: Rounds, parts: Parts, settings: Mapping[str, Any] = NUMBERS, *, weighted: bool = True
-) -> list[Summary]:
+def summaries(rounds: Rounds, parts: Parts, settings: Mapping[str, Any] = NUMBERS) -> list[Summary]:
     """Ask for a summary of each part; one round.
 
     Parameters
@@ -112,8 +110,6 @@ def summaries(
         Which rows belong together.
     settings : mapping
         `targets` and `n_classes`, as for the operation `linear.folds`.
-    weighted : bool, default=True
-        Whether sample weights count.
 
     Returns
     -------
@@ -128,7 +124,7 @@ def summaries(
     if rounds.run.trust == "federated" and parts.sizes.min() < 2:
         hint = "take fewer folds"
         raise NotAvailable(explain("a fold of one row would tell that row", got=f"{K} parts of {n} rows", hint=hint))
-    asked = {**settings, "n_parts": K, "n_rows": n, "weighted": weighted}
+    asked = {**settings, "n_parts": K, "n_rows": n}
     tree = rounds.round("linear.folds", parts.payload(), combine=Triangle(), settings=asked)
     return [
         summary(rounds.schema, R, mean, settings, int(size))

@@ -96,7 +96,7 @@ class Summary(NamedTuple):
     @property
     def spread(self) -> Array:
         """Weighted squared deviations of each target from its mean, summed, of shape (T,)."""
-        return np.square(self.R[1:, self.d + 1 :]).sum(axis=0)
+        return np.asarray(np.square(self.R[1:, self.d + 1 :]).sum(axis=0))
 
     def stand_in(self, fit_intercept: bool, dtype: Any = None) -> StandIn:
         """Few rows that stand for all.
@@ -211,8 +211,7 @@ def _root(gram: Array) -> Array:
     length = np.sqrt(np.maximum(np.diagonal(gram), 0))
     by = np.where(length > 0, length, 1.0)
     values, vectors = np.linalg.eigh(gram / by / by[:, None])
-    rows: Array = np.linalg.qr(np.sqrt(np.maximum(values, 0))[:, None] * vectors.T * by, mode="r")
-    return rows
+    return np.asarray(np.linalg.qr(np.sqrt(np.maximum(values, 0))[:, None] * vectors.T * by, mode="r"))
 
 
 def summary(schema: Schema, R: Array, mean: Array, settings: Mapping[str, Any], n: int | None = None) -> Summary:

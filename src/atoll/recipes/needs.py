@@ -1,0 +1,58 @@
+"""What an estimator needs to be told about rows before they are split or asked about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import LabelBinarizer, LabelEncoder, OneHotEncoder, OrdinalEncoder
+from sklearn.utils import get_tags
+
+__all__ = ["ENCODERS", "IMPUTERS", "as_given", "entry", "finiteness", "of_labels", "takes_tables", "wants_classes"]
+
+ENCODERS = (OneHotEncoder, OrdinalEncoder)
+IMPUTERS = (SimpleImputer, MissingIndicator)
+
+
+def entry(estimator: Any) -> Any:
+    """The estimator that sees the rows first: in a pipeline, its first step."""
+    while isinstance(estimator, Pipeline):
+        steps = [step for _, step in estimator.steps if step not in ("passthrough", None)]
+        if not steps:
+            return None
+        estimator = steps[0]
+    return estimator
+
+
+def as_given(estimator: Any) -> bool:
+    """Whether rows go to the nodes as they are given: text, categories and whole numbers stay what they are."""
+    first = entry(estimator)
+    if isinstance(first, FeatureUnion):
+        return any(as_given(part) for _, part in first.transformer_list)
+    return isinstance(first, (ColumnTransformer, *ENCODERS, *IMPUTERS))
+
+
+def takes_tables(estimator: Any) -> bool:
+    """Whether an estimator takes text, categories and numbers side by side."""
+    tables = (Pipeline, ColumnTransformer, FeatureUnion, *ENCODERS, *IMPUTERS)
+    return isinstance(estimator, tables) or of_labels(estimator)
+
+
+def of_labels(estimator: Any) -> bool:
+    """Whether an estimator encodes labels, which stand in the place of rows."""
+    return isinstance(estimator, LabelEncoder | LabelBinarizer)
+
+
+def wants_classes(estimator: Any) -> bool:
+    """Whether nodes have to tell which classes occur among their targets."""
+    return is_classifier(estimator) or of_labels(estimator)
+
+
+def finiteness(estimator: Any) -> bool | str:
+    """What scikit-learn calls `ensure_all_finite` for the X of an estimator."""
+    first = entry(estimator)
+    lenient = first is None or isinstance(first, ColumnTransformer | FeatureUnion)
+    return "allow-nan" if lenient or get_tags(first).input_tags.allow_nan else True
