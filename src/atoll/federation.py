@@ -12,10 +12,9 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import get_tags
 
-from atoll.combine import Each
 from atoll.datasets import open_rows
-from atoll.errors import InvalidData, NotAvailable, explain
-from atoll.evaluation import Evaluation, evaluate, subject_of
+from atoll.errors import InvalidData, explain
+from atoll.evaluation import Evaluation, count_classes, evaluate, subject_of
 from atoll.messages import digest
 from atoll.models import to_bytes
 from atoll.nodes import Nodes
@@ -25,7 +24,6 @@ from atoll.rng import as_seed
 from atoll.search import check_candidates, search
 from atoll.shards import Shard, as_target
 from atoll.trees import Array
-from atoll.views import codes
 
 __all__ = ["Federation"]
 
@@ -329,26 +327,24 @@ class Federation(Nodes):
         return found
 
     def report(self) -> PartitionReport:
-        """Who has how many rows of which class: labels per node, total variation, effective classes, Gini of sizes.
+        """Who has how many rows of which class, and how far that is from the same mix everywhere.
 
-        Nodes tell how many rows of each class they have, nothing else.
+        Nodes tell how many rows of each class they have, nothing else; of a quantity how many rows in each tenth of it.
+
+        Returns
+        -------
+        PartitionReport
+            Rows per node and label, distances of each node's mix from the pooled one, effective classes, and how uneven
+            the sizes are.
 
         Raises
         ------
         NotAvailable
             If the rows have no labels to count.
         """
-        if self._shards[0].y is None:
-            raise NotAvailable(explain("these rows have no labels to count", hint="give y to simulate or from_shards"))
         rounds = self.rounds("report", name="report")
-        schema = rounds.meet(classes=True)
-        n = schema.n_classes
-        counted = rounds.through(codes(schema.classes)).round(
-            "describe.labels", combine=Each(), settings={"n_classes": n}
-        )
-        names = [name for name in schema.nodes if name not in rounds.run.rows[-1].refused]
-        counts = counted["count.0"].reshape(len(names), n[0])
-        return PartitionReport.from_counts(names, schema.classes[0].tolist(), counts)
+        rounds.meet(classes=False)
+        return count_classes(rounds)
 
 
 def _counted(shards: Sequence[Shard]) -> list[Shard]:

@@ -43,6 +43,8 @@ class Schema(NamedTuple):
         The union of classes, sorted, one array per output; empty unless asked for.
     weighted : bool
         Whether rows have sample weights.
+    finite : bool
+        Whether no value was missing or infinite in the rows as they were given.
     form : Form or None
         Where rows are tables: what their columns are.
     uneven : bool
@@ -59,6 +61,7 @@ class Schema(NamedTuple):
     target_dtype: str
     classes: tuple[Array, ...]
     weighted: bool = False
+    finite: bool = True
     form: Form | None = None
     uneven: bool = False
 
@@ -162,6 +165,7 @@ def agree(nodes: Sequence[str], answers: Tree, *, empty: bool = False) -> Schema
         target_dtype=target,
         classes=_union(answers, target),
         weighted=bool(answers["weighted"].any()),
+        finite=bool(answers["finite"].all()),
         form=form,
         uneven=mixed or len(set(own)) > 1,
     )

@@ -48,11 +48,28 @@ views: Registry[Callable[[Shard, dict[str, Any], Tree], Shard]] = Registry("view
 def viewer(specs: Sequence[Spec]) -> Callable[[Shard], Shard]:
     """Bind some views once; the result maps a node's rows to what the operation sees.
 
-    The views' arrays are hashed here, once per exchange and not once per node.
+    The views' arrays are hashed here, once for all nodes; for the same specs, which nobody changes, once at all.
     """
     if not specs:
         return lambda shard: shard
-    steps = [(digest([tuple(s) for s in specs[: i + 1]]), views[s.name], s) for i, s in enumerate(specs)]
+    same = tuple(map(id, specs))
+    if same not in _viewers:
+        _viewers[same] = (tuple(specs), _bind(specs))
+        if len(_viewers) > _BOUND:
+            _viewers.pop(next(iter(_viewers)), None)
+    return _viewers[same][1]
+
+
+# Bound views by the identity of their specs, which stand beside them so that no other object takes an identity over.
+_viewers: dict[tuple[int, ...], tuple[tuple[Spec, ...], Callable[[Shard], Shard]]] = {}
+_BOUND = 32
+
+
+def _bind(specs: Sequence[Spec]) -> Callable[[Shard], Shard]:
+    steps, key = [], ""
+    for spec in specs:
+        key = digest([key, tuple(spec)])
+        steps.append((key, views[spec.name], spec))
 
     def see(shard: Shard) -> Shard:
         for key, view, spec in steps:
@@ -349,6 +366,27 @@ def _specimen(model: Any, shard: Shard) -> Any:
         return np.array(row, dtype=np.float64 if numeric else object)
     values = [c[0] for c in model.categories_] if hasattr(model, "categories_") else np.ones(shard.n_features)
     return np.array([values], dtype=shard.X.dtype)
+
+
+def named(names: Sequence[str]) -> Spec:
+    """The view of rows whose columns have these names, as in the data frame that a transformer is asked to make.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One per column.
+
+    Returns
+    -------
+    Spec
+    """
+    return Spec("named", {"names": list(names)})
+
+
+@views.register("named")
+def _named(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
+    X = shard.X.with_names(settings["names"]) if isinstance(shard.X, Table) else shard.X
+    return replace(shard, X=X, feature_names=tuple(settings["names"]))
 
 
 def scaled(factor: float) -> Spec:

@@ -42,7 +42,7 @@ EXAMPLES: dict[type, list[Example]] = {
         Example(lambda name: LinearRegression()),
         Example(lambda name: LinearRegression(positive=True, fit_intercept=False)),
     ],
-    Ridge: [Example(lambda name: Ridge()), Example(lambda name: Ridge(alpha=0.3, solver="svd", fit_intercept=False))],
+    Ridge: [Example(lambda name: Ridge()), Example(lambda name: Ridge(alpha=0.3, solver="svd", fit_intercept=False), atol=1e-10)],
     RidgeClassifier: [Example(lambda name: RidgeClassifier(class_weight="balanced"), CLASSES)],
     RidgeCV: [
         Example(lambda name: RidgeCV(GRID)),

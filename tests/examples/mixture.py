@@ -31,6 +31,7 @@ def given(name: str, **settings: Any) -> GaussianMixture:
 EXAMPLES: dict[type, list[Example]] = {
     GaussianMixture: [
         Example(lambda name: given(name, tol=1e-6), NAMES),
+        Example(lambda name: GaussianMixture(2, tol=1e-5, random_state=0), ("iris", "diabetes"), sends_rows=True),
         # wine's columns differ by 1e4 in scale, so covariances lose that many digits in scikit-learn's own steps
         Example(
             lambda name: GaussianMixture(2, init_params="random", random_state=1, reg_covar=1e-3, max_iter=200),

@@ -61,7 +61,8 @@ def asked(name: str) -> dict[str, Asked]:
     """An example of each operation."""
     X = data(name)[0]
     d = X.shape[1]
-    centers = {"centers": np.quantile(X, [0.2, 0.5, 0.9], axis=0)}
+    mean = X.mean(axis=0)
+    centers = {"centers": np.quantile(X, [0.2, 0.5, 0.9], axis=0) - mean, "mean": mean}
     exponents = {"upper": np.full(d, 0.5), "lower": np.full(d, 1.5), "shift": np.zeros(d)}
     counted = {"by_class": False, "stored": False, "weighted": False, "last": True}
     return {

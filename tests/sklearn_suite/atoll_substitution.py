@@ -13,6 +13,7 @@ Each substitute subclasses the class it stands for, so constructor, parameters a
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import json
@@ -40,7 +41,6 @@ def substitute(base: type) -> type:
     signature = inspect.signature(base.fit)  # type: ignore[attr-defined]
 
     def fit(self: Any, *args: Any, **params: Any) -> Any:
-        self.__dict__.pop("over_", None)
         given = signature.bind(self, *args, **params).arguments
         more = {**given.pop("fit_params", {}), **given.pop("params", {})}
         _, X, *_rest = given.values()
@@ -48,8 +48,12 @@ def substitute(base: type) -> type:
         settings = {**SETTINGS, "n_nodes": min(SETTINGS["n_nodes"], _rows(X))}
         inner = base(**self.get_params(deep=False))
         inner.__dict__.update({n: v for n, v in vars(self).items() if n == "_sklearn_output_config"})
-        over = Distributed(inner, **settings).fit(X, **named, **more)
+        last = self.__dict__.get("over_") if getattr(self, "warm_start", False) else None
+        over = Distributed(inner, **settings) if last is None else last.set_params(estimator=inner)
+        over.fit(X, **named, **more)
         fits[base.__name__] += 1
+        for name in [n for n in vars(self) if n.endswith("_")]:
+            del self.__dict__[name]
         self.over_ = over
         return self
 
@@ -60,6 +64,12 @@ def substitute(base: type) -> type:
     def fit_predict(self: Any, X: Any, y: Any = None, **params: Any) -> Any:
         return self.fit(X, y, **params).predict(X)
 
+    def partial_fit(self: Any, *args: Any, **params: Any) -> Any:
+        """scikit-learn's own, going on from what was fitted over nodes."""
+        over = self.__dict__.pop("over_", None)
+        self.__dict__.update({} if over is None else copy.deepcopy(vars(over.estimator_)))
+        return base.partial_fit(self, *args, **params)  # type: ignore[attr-defined]
+
     def attribute(self: Any, name: str) -> Any:
         """Fitted attributes from `Distributed`; what scikit-learn reads privately, from the ordinary estimator."""
         over = self.__dict__.get("over_")
@@ -68,10 +78,10 @@ def substitute(base: type) -> type:
         return getattr(over.estimator_ if name.startswith("_") else over, name)
 
     own = {name: _handed_on(base, name) for name in dir(Methods) if name[0] != "_" and hasattr(base, name)}
-    both = {"fit_transform": fit_transform, "fit_predict": fit_predict}
-    own |= {name: made for name, made in both.items() if hasattr(base, name)}
+    those = {"fit_transform": fit_transform, "fit_predict": fit_predict, "partial_fit": partial_fit}
+    own |= {name: made for name, made in those.items() if hasattr(base, name)}
     names = {"__module__": PACKAGE.__name__, "__qualname__": base.__name__, "__doc__": base.__doc__}
-    bare = hasattr(base, "transform") and not hasattr(base, "_sklearn_auto_wrap_output_keys")  # gives labels, no frames
+    bare = getattr(base, "_sklearn_auto_wrap_output_keys", None) == set()  # gives labels, and no frames
     more = {"auto_wrap_output_keys": None} if bare else {}
     return type(base.__name__, (base,), {**names, **own, "fit": fit, "__getattr__": attribute}, **more)
 
@@ -81,9 +91,12 @@ def _handed_on(base: type, name: str) -> Any:
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         check_is_fitted(self)
+        if "over_" not in self.__dict__:
+            return real(self, *args, **kwargs)
         calls[name] += 1
         return getattr(self.over_, name)(*args, **kwargs)
 
+    method.__name__ = name
     method.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]
     return method
 

@@ -11,7 +11,20 @@ from typing import Any, NamedTuple, NoReturn
 
 from atoll.errors import closest
 
-__all__ = ["COMMANDS", "COMMON", "DEMO", "DOCTOR", "MODELS", "RUN", "Command", "Option", "Parser", "overview", "parser"]
+__all__ = [
+    "COMMANDS",
+    "COMMON",
+    "DEMO",
+    "DOCTOR",
+    "MODELS",
+    "RUN",
+    "VERIFY",
+    "Command",
+    "Option",
+    "Parser",
+    "overview",
+    "parser",
+]
 
 
 class Option(NamedTuple):
@@ -60,11 +73,15 @@ class Command(NamedTuple):
     groups : mapping of str to tuple of Option
         Its options by heading.
     positional : str
-        Name of its one positional argument, or empty.
+        Name of its positional argument, or empty.
     takes : str
         What that is.
     closing : str
         What stands at the end of its help.
+    second : str
+        Name of a second positional argument, which may be left out, or empty.
+    takes_second : str
+        What that is.
     """
 
     name: str
@@ -74,6 +91,8 @@ class Command(NamedTuple):
     positional: str = ""
     takes: str = ""
     closing: str = ""
+    second: str = ""
+    takes_second: str = ""
 
     @property
     def options(self) -> list[Option]:
@@ -226,6 +245,50 @@ RUN = Command(
     "A value of --set is a number, true, false, none, text, or any other TOML value.",
 )
 
+VERIFY = Command(
+    "verify",
+    "fit on the pooled rows and over nodes, and say where and by how much they differ",
+    "atoll verify linear_model.LogisticRegression --data iris --set C=0.5 --nodes 5 --partition label",
+    {
+        "what": (
+            Option("set", _text, "NAME=VALUE", "parameters of the estimator", (), several=True),
+            Option("method", _text, "NAME", "way to fit it, where there is a choice (default the exact one)"),
+        ),
+        "rows": (
+            Option(
+                "data",
+                _text,
+                "NAME",
+                "bundled data set: iris, digits, wine, breast_cancer or diabetes (default iris, for a regressor "
+                "diabetes)",
+            ),
+            Option("target", _text, "COLUMN", "column of FILE to predict"),
+            Option("drop", _text, "COLUMN", "columns of FILE to leave out", (), several=True),
+        ),
+        "nodes": (
+            Option("nodes", _whole(1), "N", "number of nodes (default 4)", 4),
+            Option("partition", _text, "P", "how rows come to the nodes, as in atoll demo (default iid)", "iid"),
+            *_NODES,
+            Option("topology", _text, "PLAN", "star, tree or tree(fan_out=3) (default star)", "star"),
+            Option("seed", _whole(0), "N", "seed of everything drawn at random (default 0)", 0),
+        ),
+        "result": (
+            Option(
+                "rtol",
+                _between("a number from 0", lambda x: 0 <= x < float("inf")),
+                "R",
+                "relative difference that is still the same (default 1e-9)",
+                1e-9,
+            ),
+        ),
+    },
+    "ESTIMATOR",
+    "scikit-learn estimator, as in neighbors.KNeighborsClassifier",
+    "Exit status 1 also says that something differs by more than it may.",
+    "FILE",
+    "table with a header: .csv, .tsv, .txt or .parquet",
+)
+
 DOCTOR = Command(
     "doctor",
     "is everything here that Atoll needs? Each finding comes with a way to mend it",
@@ -247,7 +310,7 @@ MODELS = Command(
     closing="Rounds and bytes are measured: every estimator is fitted over 4 nodes on generated rows.",
 )
 
-COMMANDS = {command.name: command for command in (DEMO, RUN, MODELS, DOCTOR)}
+COMMANDS = {command.name: command for command in (DEMO, RUN, VERIFY, MODELS, DOCTOR)}
 
 _CODES = "Exit status: 0 well, 1 the run failed, 2 bad usage or bad input, 130 interrupted."
 
@@ -264,6 +327,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: Command) -> None:
         self._command = command
         given = f" {command.positional}" if command.positional else ""
+        given += f" [{command.second}]" if command.second else ""
         super().__init__(
             f"atoll {command.name}",
             usage=f"atoll {command.name}{given} [options]",
@@ -277,6 +341,8 @@ class Parser(argparse.ArgumentParser):
             group = self.add_argument_group(heading)
             if command.positional and i == 0:
                 group.add_argument(command.positional, nargs="?", default=None, help=command.takes)
+                if command.second:
+                    group.add_argument(command.second, nargs="?", default=None, help=command.takes_second)
             for option in options:
                 _add(group, option)
         common = self.add_argument_group("everywhere")
@@ -301,8 +367,9 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"unexpected argument {extra[0]!r}")
             known = [f"--{option.name}" for option in (*self._command.options, *COMMON)]
             self.error(f"unknown option {name!r}; {closest(name, [*known, '--help'])}")
-        if self._command.positional and found.FILE is None:
-            self.error("FILE is missing; it comes first, before the options")
+        first = self._command.positional
+        if first and getattr(found, first) is None:
+            self.error(f"{first} is missing; it comes first, before the options")
         return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,8 @@ class Dataset(NamedTuple):
     ----------
     name : str
         Name of the data set, or of the file without its ending.
-    X : ndarray of shape (n_rows, n_features), float64
-        Features.
+    X : ndarray of shape (n_rows, n_features), float64, or Table
+        Features; a table where text and the like were kept.
     y : ndarray of shape (n_rows,), or None
         Target: text (dtype U) or int64 classes, or a float64 quantity; None where a table was read without one.
     feature_names : tuple of str
@@ -38,7 +38,7 @@ class Dataset(NamedTuple):
     """
 
     name: str
-    X: Array
+    X: Any
     y: Array | None
     feature_names: tuple[str, ...]
     target_names: tuple[str, ...]

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from atoll.errors import InvalidData, explain
+from atoll.table import NAN
+from atoll.table import Column as Typed
+from atoll.table.column import refuse
 from atoll.trees import Array
 
 __all__ = [
     "Column",
+    "Content",
     "Found",
-    "Table",
     "Target",
+    "Words",
     "as_number",
     "check_columns",
     "node_column",
@@ -26,6 +32,8 @@ __all__ = [
 _MISSING_NUMBER = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 _MISSING_TEXT = frozenset({"", "nan", "null"})  # "NA" and "none" may be labels
 _TRUTH = {"true": 1.0, "false": 0.0}
+_WHOLE = re.compile(r"[\d\s+-]*", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}.*)?|\d{1,2}([./])\d{1,2}\2\d{2,4}", re.ASCII)
 _LEAVE_OUT = "leave the column out (columns=, drop=, or --drop on the command line)"
 
 
@@ -67,10 +75,13 @@ class Column:
     missing, infinite, text : Found or None
         Values that are missing, infinite, or neither numbers nor missing (true and false are 1 and 0); of text only the
         first value.
+    whole, truth : bool
+        Whether all values that are there are written as whole numbers, or as true and false.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.whole = self.truth = True
         self.missing: Found | None = None
         self.infinite: Found | None = None
         self.text: Found | None = None
@@ -82,7 +93,10 @@ class Column:
             return
         try:
             numbers = np.fromiter(map(float, values), np.float64, len(values))
-            plain = bool(np.isfinite(numbers).all()) and "_" not in "".join(values)
+            written = "".join(values)
+            plain = bool(np.isfinite(numbers).all()) and "_" not in written
+            self.whole = self.whole and _WHOLE.fullmatch(written) is not None
+            self.truth = False
         except ValueError:
             plain = False
         self._chunks.append(numbers if plain else self._one_by_one(values, lines))
@@ -101,6 +115,15 @@ class Column:
         self._chunks.clear()
         return numbers
 
+    def typed(self) -> Typed:
+        """All values in the type that they are written in, as pandas would read them; the column then forgets them."""
+        numbers = self.give()
+        if self.truth and not np.isnan(numbers).any():
+            return Typed(numbers.astype(np.bool_), None, "bool")
+        if self.whole and not np.isnan(numbers).any() and np.abs(numbers).max(initial=0) < 2**53:
+            return Typed(numbers.astype(np.int64), None, "int64")
+        return Typed(numbers, None, "float64")
+
     def _one_by_one(self, values: Sequence[str], lines: Sequence[int]) -> Array:
         """Numbers out of values some of which are none, up to the first text."""
         numbers = np.full(len(values), np.nan)
@@ -115,7 +138,39 @@ class Column:
                 self.infinite = _further(self.infinite, line, value)
             else:
                 numbers[i] = number
+                word = value.strip().lower()
+                self.truth = self.truth and word in _TRUTH
+                self.whole = self.whole and _WHOLE.fullmatch(word) is not None
         return numbers
+
+
+class Words:
+    """A column of text, taken chunk by chunk: each distinct value is held once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+        self._places = array("q")
+
+    def take(self, values: Sequence[str]) -> None:
+        """Take further values."""
+        seen = self._seen
+        self._places.extend([seen.setdefault(value.strip(), len(seen)) for value in values])
+
+    def typed(self, where: str) -> Typed:
+        """All values as a column of a table.
+
+        Raises
+        ------
+        InvalidData
+            If all of them are dates; `where` names the column.
+        """
+        known = [word for word in self._seen if word.lower() not in _MISSING_TEXT]
+        if known and all(_DATE.fullmatch(word) for word in known):
+            raise refuse("dates", where)
+        levels = np.unique(np.array(known, dtype=np.str_)) if known else np.zeros(0)
+        codes = {word: code for code, word in enumerate(levels.tolist())}
+        of_place = np.array([codes.get(word, NAN) for word in self._seen], dtype=np.int32)
+        return Typed(of_place[np.asarray(self._places)], levels, "str" if known else "object")
 
 
 def _further(found: Found | None, line: int, value: str) -> Found:
@@ -133,7 +188,9 @@ def as_number(text: str) -> float | None:
         return None
 
 
-def check_columns(columns: Sequence[Column], where: str, unit: str, *, features: bool = True) -> None:
+def check_columns(
+    columns: Sequence[Column], where: str, unit: str, *, features: bool = True, kinds: bool = False
+) -> None:
     """Refuse columns that cannot be used, naming all that share the first kind of fault.
 
     Parameters
@@ -146,6 +203,8 @@ def check_columns(columns: Sequence[Column], where: str, unit: str, *, features:
         What their lines count.
     features : bool, default=True
         Whether they could be left out.
+    kinds : bool, default=False
+        Whether text and missing values may stay what they are, so that only infinite numbers are refused.
 
     Raises
     ------
@@ -154,14 +213,14 @@ def check_columns(columns: Sequence[Column], where: str, unit: str, *, features:
     """
     instead = f", or {_LEAVE_OUT}" if features else ""
     text = [(c.name, c.text) for c in columns if c.text]
-    if text:
+    if text and not kinds:
         comma = all(_is_decimal_comma(first.value) for _, first in text)
         hint = "encode it first, for instance with sklearn.preprocessing.OneHotEncoder" + instead
         hint = "write decimals with a point instead of a comma" if comma else hint
         got = _listed([f"column {n!r}, such as {f.value!r} in {unit} {f.line}" for n, f in text])
         raise InvalidData(explain("features must be numbers, and there is text", got=got, where=where, hint=hint))
     missing = [(c.name, c.missing) for c in columns if c.missing]
-    if missing:
+    if missing and not kinds:
         got = _listed([f"column {n!r}: {f.number}, the first in {unit} {f.line}" for n, f in missing])
         hint = "fill them in or drop these rows" + instead
         raise InvalidData(explain("values are missing", got=got, where=where, hint=hint))
@@ -180,12 +239,23 @@ def _is_decimal_comma(text: str) -> bool:
     return text.count(",") == 1 and as_number(text.replace(",", ".")) is not None
 
 
-class Table(NamedTuple):
-    """What a reader gives: features that can be used, and target and node ids if they were asked for."""
+class Content(NamedTuple):
+    """What a reader gives: features that can be used, and target and node ids if they were asked for.
 
-    features: list[Column]
+    Attributes
+    ----------
+    features : list of Column
+        Columns of numbers; or, where kinds are kept, of a table.
+    target : Target or None
+    node : ndarray of shape (n_rows,), or None
+    names : tuple of str
+        Of the features.
+    """
+
+    features: list[Column] | list[Typed]
     target: Target | None
     node: Array | None
+    names: tuple[str, ...]
 
 
 def target_column(values: Sequence[str], lines: Sequence[int], name: str, where: str, unit: str) -> Target:

@@ -10,9 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from atoll.datasets.columns import Column, Table, as_number, check_columns, node_column, target_column
+from atoll.datasets.columns import Column, Content, Words, as_number, check_columns, node_column, target_column
 from atoll.datasets.wanted import Wanted
 from atoll.errors import InvalidData, explain
+from atoll.table import Column as Typed
 
 __all__ = ["read_delimited"]
 
@@ -20,7 +21,7 @@ _DELIMITERS = ",;\t|"
 _CELLS = 10_000  # values converted at once; few, so that they stay in the cache and a file is never held as text
 
 
-def read_delimited(file: Path, wanted: Wanted) -> Table:
+def read_delimited(file: Path, wanted: Wanted) -> Content:
     """Read a file of delimited text.
 
     Parameters
@@ -32,7 +33,7 @@ def read_delimited(file: Path, wanted: Wanted) -> Table:
 
     Returns
     -------
-    Table
+    Content
 
     Raises
     ------
@@ -53,11 +54,8 @@ def read_delimited(file: Path, wanted: Wanted) -> Table:
         ) from None
 
 
-def _read(stream: IO[str], wanted: Wanted, where: str) -> Table:
-    sample = list(islice(stream, 20))
-    stream.seek(0)
-    reader = csv.reader(stream, delimiter=_delimiter(sample), strict=True, skipinitialspace=True)
-    names = _header(reader, where)
+def _read(stream: IO[str], wanted: Wanted, where: str) -> Content:
+    reader, names = _opened(stream, where)
     _check_is_header(names, where)
     features = [Column(name) for name in wanted.features(names, where)]
     texts: dict[str, list[str]] = {name: [] for name in (wanted.target, wanted.node) if name is not None}
@@ -72,12 +70,34 @@ def _read(stream: IO[str], wanted: Wanted, where: str) -> Table:
         lines.extend(at)
     if not lines:
         raise InvalidData(explain("the file has a header and no rows", got=", ".join(names[:10]), where=where))
-    check_columns(features, where, "line")
+    check_columns(features, where, "line", kinds=wanted.kinds)
     target = None
     if wanted.target is not None:
         target = target_column(texts[wanted.target], lines, wanted.target, where, "line")
     node = None if wanted.node is None else node_column(texts[wanted.node], lines, wanted.node, where, "line")
-    return Table(features, target, node)
+    chosen = tuple(column.name for column in features)
+    return Content(_typed(stream, features, where) if wanted.kinds else features, target, node, chosen)
+
+
+def _typed(stream: IO[str], features: Sequence[Column], where: str) -> list[Typed]:
+    """Columns in the types that they are written in; those with text are read once more, for the text."""
+    words = {column.name: Words() for column in features if column.text}
+    if words:
+        reader, names = _opened(stream, where)
+        for _, values in _chunks(reader, len(names), where):
+            for name, part in zip(names, values, strict=True):
+                if name in words:
+                    words[name].take(part)
+    return [words[c.name].typed(f"column {c.name!r} of {where}") if c.text else c.typed() for c in features]
+
+
+def _opened(stream: IO[str], where: str) -> tuple[Any, list[str]]:
+    """A reader that stands below the header, and the names of the columns."""
+    stream.seek(0)
+    sample = list(islice(stream, 20))
+    stream.seek(0)
+    reader = csv.reader(stream, delimiter=_delimiter(sample), strict=True, skipinitialspace=True)
+    return reader, _header(reader, where)
 
 
 def _check_is_header(names: Sequence[str], where: str) -> None:

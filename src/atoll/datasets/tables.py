@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from atoll.datasets.bundled import Dataset
-from atoll.datasets.columns import Table
+from atoll.datasets.columns import Column, Content
 from atoll.datasets.delimited import read_delimited
 from atoll.datasets.parquet import read_parquet
 from atoll.datasets.wanted import Wanted
 from atoll.errors import InvalidData, closest, explain
+from atoll.table import Column as Typed
+from atoll.table import Table
+from atoll.trees import Array
 
 __all__ = ["read_table"]
 
-_READERS: dict[str, Callable[[Path, Wanted], Table]] = {
+_READERS: dict[str, Callable[[Path, Wanted], Content]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
     ".txt": read_delimited,
@@ -32,8 +35,9 @@ def read_table(
     columns: Sequence[str] | None = None,
     drop: Sequence[str] = (),
     node: str | None = None,
+    kinds: bool = False,
 ) -> Dataset:
-    """Read a table of numbers, most often with one target column, from a file.
+    """Read a table, of numbers unless `kinds` is set, most often with one target column, from a file.
 
     Parameters
     ----------
@@ -49,6 +53,9 @@ def read_table(
         Columns to leave out.
     node : str, optional
         A column of node ids, which is no feature.
+    kinds : bool, default=False
+        Keep text, whole numbers, truth values and missing values as what they are: X is then a `Table`, which pipelines
+        and encoders take. Otherwise all features are numbers, and none is missing.
 
     Returns
     -------
@@ -58,7 +65,8 @@ def read_table(
     ------
     InvalidData
         For a file that is missing, empty or ragged, columns that are missing or named twice, and features or targets
-        that are missing, infinite or not numbers; with the column, the first line and what to do about it.
+        that are missing, infinite or not numbers; with the column, the first line and what to do about it. Where kinds
+        are kept: for dates and infinite features.
     MissingExtra
         For a Parquet file without pyarrow.
     """
@@ -70,16 +78,24 @@ def read_table(
         raise InvalidData(
             explain("cannot read this kind of file", got=file.name, expected=", ".join(_READERS), hint="save it as CSV")
         )
-    wanted = Wanted(target, node, None if columns is None else _names(columns), _names(drop))
-    features, found, ids = _READERS[file.suffix.lower()](file, wanted)
-    names = tuple(column.name for column in features)
+    wanted = Wanted(target, node, None if columns is None else _names(columns), _names(drop), kinds)
+    content = _READERS[file.suffix.lower()](file, wanted)
+    y, target_names, task = content.target or (None, (), "none")
+    return Dataset(file.stem, _rows(content), y, content.names, target_names, task, str(file), content.node)
+
+
+def _rows(content: Content) -> Array | Table:
+    """A matrix of numbers, or a table that looks like a data frame of pandas."""
+    features = [column for column in content.features if isinstance(column, Column)]
+    if not features:
+        typed = tuple(column for column in content.features if isinstance(column, Typed))
+        return Table(typed, len(typed[0].values), content.names, "pandas")
     first = features[0].give()
     X = np.empty((len(first), len(features)))
     X[:, 0] = first
     for j, column in enumerate(features[1:], 1):
         X[:, j] = column.give()
-    y, target_names, task = found or (None, (), "none")
-    return Dataset(file.stem, X, y, names, target_names, task, str(file), ids)
+    return X
 
 
 def _names(names: str | Sequence[str]) -> list[str]:

@@ -23,12 +23,15 @@ class Wanted(NamedTuple):
         The features; None for all other columns.
     drop : list of str
         Columns to leave out.
+    kinds : bool
+        Whether text, whole numbers, truth values and missing values are kept as what they are.
     """
 
     target: str | None
     node: str | None
     columns: list[str] | None
     drop: list[str]
+    kinds: bool = False
 
     def features(self, names: Sequence[str], where: str) -> list[str]:
         """Choose the feature columns of a table.

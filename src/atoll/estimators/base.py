@@ -79,7 +79,7 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
                     classes=wants_classes(self.estimator), ensure_all_finite=finiteness(self.estimator)
                 )
                 check_targets(self.estimator, schema)
-                model = fit_over(self.estimator, rounds, self.method)
+                model = fit_over(self.estimator, rounds, self.method, last=self.__dict__.get("_model"))
         finally:
             rounds.progress.stop()
         for attribute in _FITTED:

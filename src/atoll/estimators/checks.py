@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import DataConversionWarning
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_array, check_consistent_length, get_tags
+from sklearn.utils import check_array, check_consistent_length, column_or_1d, get_tags
 from sklearn.utils._mask import _get_mask
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, has_fit_parameter, validate_data
+from sklearn.utils.validation import _check_sample_weight, _check_y, has_fit_parameter, validate_data
 
 from atoll.errors import InvalidData, explain
 from atoll.recipes.needs import ENCODERS, IMPUTERS, as_given, entry, finiteness, of_labels
@@ -51,26 +51,28 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     estimator = wrapper.estimator
     if of_labels(estimator):
         return _checked_labels(estimator, X)
-    required = get_tags(estimator).target_tags.required
-    given, targets = as_given(estimator), _wants_targets(estimator) and (required or y is not None)
+    scores = hasattr(estimator, "score_func")  # of which some look at no targets
+    given, targets = as_given(estimator), _wants_targets(estimator) and not (scores and y is None)
     rows = {"accept_sparse": _sparse(estimator), "ensure_all_finite": finiteness(estimator)}
     checks: dict[str, Any] = {"skip_check_array": True} if given else rows
     X = _checked_given(estimator, X) if given else X
     if not targets:
         X = validate_data(wrapper, X, **checks)
         return (as_rows(X, raw=True) if given else X), None
-    several = bool(get_tags(estimator).target_tags.multi_output)
+    several = bool(get_tags(estimator).target_tags.multi_output) or scores
     y_checks = {"multi_output": several, "y_numeric": is_regressor(estimator)}
     X, y = validate_data(wrapper, X, y, **(checks if given else checks | y_checks))
     if given:
-        y = validate_data(wrapper, y=y, **y_checks)
+        y = _check_y(y, estimator=wrapper, **y_checks)  # alone, for it must not forget the names of the columns
         check_consistent_length(X, y)
         X = as_rows(X, raw=True)
     y = y.toarray() if is_sparse(y) else np.asarray(y)
+    if scores and y.shape[1:] == (1,):
+        y = column_or_1d(y, warn=True)
     target = as_target(y)
     if is_classifier(estimator):
         return X, _labels(y, several)
-    _refuse_text(estimator, target.dtype.kind == "U")
+    _refuse_text(estimator, is_regressor(estimator) and target.dtype.kind == "U")
     return X, target
 
 
@@ -110,7 +112,7 @@ def check_targets(estimator: Any, schema: Schema) -> None:
     InvalidData
         If there are none, or text for a regressor.
     """
-    if not _wants_targets(estimator):
+    if not _wants_targets(estimator) or hasattr(estimator, "score_func"):
         return
     if not schema.target_dtype:
         hint = "give y to Federation.simulate, or (X, y) pairs to Federation.from_shards"

@@ -155,7 +155,7 @@ class Methods:
     @available_if(_has("sample"))
     def sample(self, n_samples: int = 1, random_state: Any = None) -> Any:
         """Draw new rows from the fitted density."""
-        return self._ask("sample", n_samples, random_state)
+        return self._ask("sample", n_samples, *(() if random_state is None else (random_state,)))
 
     @available_if(_has("kneighbors"))
     def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from atoll.evaluation.imbalance import count_classes
 from atoll.evaluation.judge import evaluate, evaluate_answers, subject_of
 from atoll.evaluation.result import Evaluation, Worst
 from atoll.evaluation.scoring import METRICS
 
-__all__ = ["METRICS", "Evaluation", "Worst", "evaluate", "evaluate_answers", "subject_of"]
+__all__ = ["METRICS", "Evaluation", "Worst", "count_classes", "evaluate", "evaluate_answers", "subject_of"]

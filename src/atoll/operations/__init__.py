@@ -9,7 +9,9 @@ from __future__ import annotations
 from atoll.operations import (
     categories,
     classes,
+    clusters,
     columns,
+    decomposition,
     describe,
     folds,
     generic,
@@ -23,6 +25,7 @@ from atoll.operations import (
     quantiles,
     selection,
     statistics,
+    summary,
 )
 from atoll.operations.base import Function, Operation, operation, operations
 
@@ -31,7 +34,9 @@ __all__ = [
     "Operation",
     "categories",
     "classes",
+    "clusters",
     "columns",
+    "decomposition",
     "describe",
     "folds",
     "generic",
@@ -47,4 +52,5 @@ __all__ = [
     "quantiles",
     "selection",
     "statistics",
+    "summary",
 ]

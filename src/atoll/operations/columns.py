@@ -137,36 +137,34 @@ def _yeo_johnson(X: Array, upper: Array, lower: Array) -> Array:
 
 @operation(
     "columns.clusters",
-    discloses="for each column and cluster of values: how many rows it has, their weight and their summed distance "
-    "from its centre",
+    discloses="for each column and cluster of values: how many rows it has, their weight and their sum",
     pieces=True,
 )
 def clusters(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """One step of Lloyd's algorithm in one dimension, for every column at once.
 
-    Payload: `centers` of shape (k, d), NaN where there is none; a value belongs to the nearest one of its column.
-    Answers, each of shape (k, d): ``rows``, int64; ``mass``, their weight; ``off``, the weighted sum of their
-    differences from the centre.
+    Payload: `mean` of shape (d,), and `centers` of shape (k, d), about that mean, NaN where there is none; a value
+    belongs to the nearest one of its column. Answers, each of shape (k, d): ``rows``, int64; ``mass``, their weight;
+    ``sum``, the weighted sum of their differences from the mean.
     """
-    centers, w = payload["centers"], weights(shard)
+    centers, w, k = payload["centers"], weights(shard), len(payload["centers"])
     rows = np.zeros(centers.shape, dtype=np.int64)
-    mass, off = np.zeros(centers.shape), np.zeros(centers.shape)
-    k = len(centers)
+    mass, total = np.zeros(centers.shape), np.zeros(centers.shape)
     for j in np.flatnonzero(~np.isnan(centers).all(axis=0)):
-        x = shard.X[:, j].astype(np.float64)
+        x = shard.X[:, j] - payload["mean"][j]
         label = _nearest(x, centers[:, j])
         rows[:, j] = np.bincount(label, minlength=k)
         mass[:, j] = np.bincount(label, w, k)
-        apart = x - centers[label, j]
-        off[:, j] = np.bincount(label, apart if w is None else w * apart, k)
-    return Reply({"rows": rows, "mass": mass, "off": off})
+        total[:, j] = np.bincount(label, x if w is None else w * x, k)
+    return Reply({"rows": rows, "mass": mass, "sum": total})
 
 
 def _nearest(x: Array, centers: Array) -> Array:
-    """Positions of the nearest centres; the first one where several are equal."""
-    value, first = np.unique(centers[~np.isnan(centers)], return_index=True)
-    place = np.flatnonzero(~np.isnan(centers))[first]
-    return place[np.searchsorted((value[1:] + value[:-1]) / 2, x)]
+    """Positions of the nearest centres, ties decided by rounding as in scikit-learn; the first of equal ones."""
+    score = np.square(centers) - 2 * (x[:, None] * centers)
+    score[:, np.isnan(centers)] = np.inf
+    nearest: Array = score.argmin(axis=1)
+    return nearest
 
 
 @operation(
@@ -175,24 +173,27 @@ def _nearest(x: Array, centers: Array) -> Array:
     pieces=True,
 )
 def farthest(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """The `k` values of a column that lie farthest from their centre, the farthest first, to be joined by `TopK`.
+    """The `k` values of a column that lie farthest from their centre, to be joined by `TopK`.
 
-    Payload: `centers` as for `clusters`; only columns with a centre are looked at. Answers, each of shape (d, k):
-    ``distance``, squared and negative, infinity where there are fewer rows; ``id``; ``value``; ``label``, the position
-    of the centre; ``mass``, the weight of the row. Settings: `k`.
+    The order is the reverse of (distance, row id), for of equally far rows scikit-learn mostly takes the last.
+
+    Payload: `mean` and `centers` as for `clusters`; only columns with a centre are looked at. Answers, each of shape
+    (d, k): ``distance``, squared and negative, infinity where there are fewer rows; ``id``, counted down from the
+    largest integer; ``value``, about the mean; ``label``, the position of the centre; ``mass``, the weight of the row.
+    Settings: `k`.
     """
     centers, k, w, d = payload["centers"], ctx.settings["k"], weights(shard), shard.n_features
     tree = {
         "distance": np.full((d, k), np.inf), "id": np.full((d, k), -1, dtype=np.int64), "value": np.zeros((d, k)),
         "label": np.zeros((d, k), dtype=np.int64), "mass": np.zeros((d, k)),
     }  # fmt: skip
-    for j in np.flatnonzero(~np.isnan(centers).all(axis=0)) if shard.n_rows else ():
-        x = shard.X[:, j].astype(np.float64)
-        label = _nearest(x, centers[:, j])
+    for j in np.flatnonzero(~np.isnan(centers).all(axis=0)):
+        x = shard.X[:, j] - payload["mean"][j]
+        label, late = _nearest(x, centers[:, j]), np.iinfo(np.int64).max - shard.ids
         distance = -np.square(x - centers[label, j])
-        far = np.lexsort((shard.ids, distance))[:k]
+        far = np.lexsort((late, distance))[:k]
         mass = np.ones(len(far)) if w is None else w[far]
-        found = (("distance", distance[far]), ("id", shard.ids[far]), ("value", x[far]), ("label", label[far]))
+        found = (("distance", distance[far]), ("id", late[far]), ("value", x[far]), ("label", label[far]))
         for name, array in (*found, ("mass", mass)):
             tree[name][j, : len(far)] = array
     return Reply(tree)

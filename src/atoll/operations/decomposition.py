@@ -1,4 +1,4 @@
-"""The triangle of all columns: mean and covariances of a node's rows, without a digit lost to a square."""
+"""The triangle of all columns, and how far rows reach in some directions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from atoll.context import Ctx
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.operations.linear import _triangle
-from atoll.shards import Shard
-from atoll.trees import Tree
+from atoll.operations.linear import _by_cholesky, _triangle
+from atoll.shards import Shard, is_sparse
+from atoll.trees import Array, Tree
 
-__all__ = ["column_triangle"]
+__all__ = ["column_triangle", "reach"]
 
 
 @operation(
@@ -22,6 +22,32 @@ __all__ = ["column_triangle"]
 def column_triangle(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """``R`` (d + 1, d + 1) and ``centre`` (d,), float64: the triangle of the rows ``(1, x - centre)``.
 
-    Targets and weights are not looked at. For the combine `Triangle`.
+    Targets and weights are not looked at. For the combine `Triangle`. The centre is zero where the triangle of the rows
+    as they are provably has all its digits, and the mean of these rows otherwise.
     """
+    if not is_sparse(shard.X):
+        R = _by_cholesky(_products(shard.X.astype(np.float64, copy=False)))
+        if R is not None:
+            return Reply({"R": R, "centre": np.zeros(shard.n_features)})
     return Reply(_triangle(shard.X, np.zeros((shard.n_rows, 0)), None))
+
+
+def _products(X: Array) -> Array:
+    """``AᵀA`` of the rows ``(1, x)``; not finite where they are too large for that."""
+    n, d = X.shape
+    made = np.empty((d + 1, d + 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        made[0, 0], made[0, 1:], made[1:, 1:] = n, np.ones(n) @ X, X.T @ X
+    made[1:, 0] = made[0, 1:]
+    return made
+
+
+@operation(
+    "decomposition.reach",
+    discloses="how far its rows reach to either side along some directions",
+    pieces=True,
+)
+def reach(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``min`` and ``max`` (k,), float64, of the rows about `mean` (d,) along `directions` (d, k)."""
+    along = (shard.X - payload["mean"]) @ payload["directions"]
+    return Reply({"min": along.min(axis=0, initial=np.inf), "max": along.max(axis=0, initial=-np.inf)})

@@ -14,7 +14,7 @@ from atoll.shards import Shard, is_sparse, weights
 from atoll.table import Kind, Table
 from atoll.trees import Array, Tree
 
-__all__ = ["count_labels", "describe_rows"]
+__all__ = ["check_finite", "count_labels", "describe_rows"]
 
 _EMPTY: Tree = {
     "text": np.zeros(0, dtype="U1"),
@@ -26,7 +26,7 @@ _EMPTY: Tree = {
 @operation(
     "describe.schema",
     discloses="the number of rows and whether they have weights, the names and types of the columns and whether one is "
-    "empty, and for a classifier which classes occur",
+    "empty, whether values are missing, and for a classifier which classes occur",
 )
 def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """What a node's rows look like; arrays of all nodes are joined in node order (`Each`).
@@ -37,7 +37,7 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     Settings: `classes`, whether to tell them; `ensure_all_finite`, as in scikit-learn (False where it is left out): a
     node that holds NaN or infinity refuses, naming the column.
     """
-    _check_finite(shard, ctx.settings.get("ensure_all_finite", False))
+    finite = _check_finite(shard, ctx.settings.get("ensure_all_finite", False))
     names, kinds = shard.feature_names or (), _kinds(shard.X)
     tree: Tree = {
         "rows": np.array([shard.n_rows], dtype=np.int64),
@@ -51,6 +51,7 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         "target": np.array([_target_dtype(shard)]),
         "outputs": np.array([_outputs(shard.y)], dtype=np.int64),
         "weighted": np.array([weights(shard) is not None]),
+        "finite": np.array([finite]),
         **_classes(shard.y if ctx.settings["classes"] else None),
     }
     return Reply(tree)
@@ -77,26 +78,35 @@ def _of_matrix(dtype: np.dtype[Any], empty: Array) -> tuple[Kind, ...]:
     return tuple(Kind("nothing" if e else "numbers", dtype.str, False, "") for e in empty.tolist())
 
 
-def _check_finite(shard: Shard, ensure: bool | str) -> None:
-    if not ensure:
-        return
+@operation("describe.finite", discloses="that its rows, as the model is to see them, are complete")
+def check_finite(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``rows`` of shape (1,), int64, where all values are finite; otherwise the node refuses, naming the column."""
+    _check_finite(shard, True)
+    return Reply({"rows": np.array([shard.n_rows], dtype=np.int64)})
+
+
+def _check_finite(shard: Shard, ensure: bool | str) -> bool:
+    """Whether no value is missing or infinite; where `ensure` forbids what there is, an error that names the column."""
     if isinstance(shard.X, Table):
         for i, column in enumerate(shard.X.columns):
             _refuse_infinite(
                 column.numbers() if column.kind.holds == "numbers" else column.values[:0], shard, i, ensure
             )
-        return
+        return not any(column.missing.any() for column in shard.X.columns)
     values = shard.X.data if is_sparse(shard.X) else shard.X
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(values.sum()):
-            return
+            return True
     bad = _bad(values, ensure)
     if bad.any():
         i = int(shard.X.indices[bad].min() if is_sparse(shard.X) else bad.any(axis=0).argmax())
         _refuse_infinite(values[bad], shard, i, ensure)
+    return bool(np.isfinite(values).all())
 
 
 def _bad(values: Array, ensure: bool | str) -> Array:
+    if not ensure:
+        return np.zeros(values.shape, dtype=bool)
     return np.isinf(values) if ensure == "allow-nan" else ~np.isfinite(values)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
@@ -85,18 +86,28 @@ def present_extrema(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     pieces=True,
 )
 def class_sums(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """``n`` (C,) and ``x`` (C, d), float64, per class; ``negative`` (1,), int64.
+    """``n`` (C,) and ``x`` (C, d), per class, and ``total`` (d,), float64; ``negative`` (1,), int64.
 
-    Wants the view `codes`. Settings: `n_classes`.
+    Settings: `n_classes`, with which it wants the view `codes`; None where each output of the targets is a class of its
+    own, to which the rows with a 1 belong.
     """
-    code, C = shard.columns["code"], ctx.settings["n_classes"]
-    x = membership(code, C) @ shard.X.astype(np.float64)
-    values = shard.X.data if is_sparse(shard.X) else shard.X
+    C, X = ctx.settings["n_classes"], shard.X.astype(np.float64)
+    member = _indicated(shard) if C is None else membership(shard.columns["code"], C)
+    x = member @ X
     return Reply({
-        "n": np.bincount(code, minlength=C).astype(np.float64),
+        "n": np.asarray(member.sum(axis=1), dtype=np.float64).reshape(-1),
         "x": np.asarray(x.toarray() if is_sparse(x) else x),
-        "negative": np.array([np.count_nonzero(values < 0)]),
+        "total": np.asarray(X.sum(axis=0)).reshape(-1),
+        "negative": np.array([np.count_nonzero((X.data if is_sparse(X) else X) < 0)]),
     })  # fmt: skip
+
+
+def _indicated(shard: Shard) -> Any:
+    """The matrix (n_outputs, n) of zeros and ones."""
+    y = _target(shard)
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError("Multioutput target data is not supported with label binarization")
+    return y.T if not is_sparse(shard.X) else csr_matrix(y.T)
 
 
 @operation(

@@ -12,9 +12,9 @@ lucky.
 
 from __future__ import annotations
 
-from atoll.partition.labels import Labels, encode
+from atoll.partition.labels import Labels, encode, range_names
 from atoll.partition.schemes import partitions
 from atoll.partition.splitting import by_column, split
 from atoll.partition.summary import PartitionReport, report
 
-__all__ = ["Labels", "PartitionReport", "by_column", "encode", "partitions", "report", "split"]
+__all__ = ["Labels", "PartitionReport", "by_column", "encode", "partitions", "range_names", "report", "split"]

@@ -10,7 +10,7 @@ import numpy as np
 from atoll.errors import InvalidData, explain
 from atoll.trees import Array
 
-__all__ = ["Labels", "distinct", "encode"]
+__all__ = ["Labels", "distinct", "encode", "range_names"]
 
 _MOST_FLOAT_CLASSES = 20  # a float target with more distinct values is a quantity, not a class
 _BINS = 10
@@ -156,9 +156,25 @@ def _deciles(column: Array) -> tuple[Array, tuple[str, ...]]:
     """Bins of about equal size, of which none is empty, and their names."""
     edges = np.unique(np.quantile(column, np.linspace(0, 1, _BINS + 1)[1:-1], method="inverted_cdf"))
     used, codes = np.unique(np.searchsorted(edges, column, side="left"), return_inverse=True)
+    names = range_names(edges)
+    return codes.astype(np.int64), tuple(names[i] for i in used)
+
+
+def range_names(edges: Array) -> list[str]:
+    """What the ranges between some numbers are called.
+
+    Parameters
+    ----------
+    edges : ndarray of shape (n,)
+        Ascending; each belongs to the range that it ends.
+
+    Returns
+    -------
+    list of str
+        One more than there are edges.
+    """
     for digits in (4, 8, 17):
         text = [f"{edge:.{digits}g}" for edge in edges]
         if len(set(text)) == len(text):
             break
-    names = [f"≤ {text[0]}", *(f"{a} to {b}" for a, b in pairwise(text)), f"> {text[-1]}"]
-    return codes.astype(np.int64), tuple(names[i] for i in used)
+    return [f"≤ {text[0]}", *(f"{a} to {b}" for a, b in pairwise(text)), f"> {text[-1]}"]

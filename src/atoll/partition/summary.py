@@ -1,4 +1,4 @@
-"""How uneven a partition is: labels per node, and three numbers that sum them up."""
+"""How uneven a partition is: labels per node, and four numbers that sum them up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from atoll.display import aligned, html_table, middle_left_out, shown
 from atoll.errors import InvalidData, explain
 from atoll.partition.labels import encode
 from atoll.trees import Array
@@ -40,10 +41,10 @@ class PartitionReport:
     >>> from atoll.partition import PartitionReport
     >>> print(PartitionReport.from_counts(["oslo", "rome"], ["cat", "dog"], [[3, 1], [0, 4]]))
     8 rows over 2 nodes, 2 classes; Gini of the sizes 0.00
-    node  rows  cat  dog  variation  effective classes
-    oslo     4    3    1       0.38               1.75
-    rome     4    0    4       0.38               1.00
-    all      8    3    5                          1.94
+    node  rows  cat  dog  variation  divergence  effective classes
+    oslo     4    3    1       0.38        0.11               1.75
+    rome     4    0    4       0.38        0.20               1.00
+    all      8    3    5                                      1.94
     """
 
     names: tuple[str, ...]
@@ -102,6 +103,19 @@ class PartitionReport:
         return np.asarray(np.abs(shares - pooled).sum(axis=1) / 2)
 
     @property
+    def jensen_shannon(self) -> Array:
+        """Divergence of each node's labels from the pooled ones, in bits: ndarray of shape (n_nodes,), float64.
+
+        0 where a node has the pooled mix, 1 where they have no class in common; other than the total variation it
+        weighs the loss of a rare class. NaN for a node without rows. Lin, "Divergence measures based on the Shannon
+        entropy", IEEE Transactions on Information Theory 37 (1991).
+        """
+        with np.errstate(invalid="ignore"):
+            shares = self.counts / self.rows[:, None]
+            pooled = self.counts.sum(axis=0) / self.counts.sum()
+        return np.asarray(_bits((shares + pooled) / 2) - (_bits(shares) + _bits(pooled)) / 2)
+
+    @property
     def effective_classes(self) -> Array:
         """How many equally frequent classes would be as diverse as each node's: ndarray of shape (n_nodes,), float64.
 
@@ -124,7 +138,7 @@ class PartitionReport:
         Returns
         -------
         dict
-            `nodes`, `classes`, `counts`, `rows`, `total_variation` (None for a node without rows),
+            `nodes`, `classes`, `counts`, `rows`, `total_variation` and `jensen_shannon` (None for a node without rows),
             `effective_classes`, `gini`.
         """
         return {
@@ -133,6 +147,7 @@ class PartitionReport:
             "counts": self.counts.tolist(),
             "rows": self.rows.tolist(),
             "total_variation": [None if np.isnan(v) else v for v in self.total_variation.tolist()],
+            "jensen_shannon": [None if np.isnan(v) else v for v in self.jensen_shannon.tolist()],
             "effective_classes": self.effective_classes.tolist(),
             "gini": self.gini,
         }
@@ -155,28 +170,11 @@ class PartitionReport:
         return f"PartitionReport({_amount(len(self.names), 'node')}, {_amount(int(self.rows.sum()), 'row')})"
 
     def __str__(self) -> str:
-        table = self._table()
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(
-                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-            ).rstrip()
-            for row in table
-        ]
-        return "\n".join([self._headline(), *lines])
+        return f"{self._headline()}\n{aligned(self._table())}"
 
     def _repr_html_(self) -> str:
-        head, *body = [[escape(cell) for cell in row] for row in self._table()]
-        align = ' style="text-align:right"'
-        header = "".join(f'<th scope="col"{align if i else ""}>{cell}</th>' for i, cell in enumerate(head))
-        rows = "".join(
-            f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td{align}>{cell}</td>" for cell in row[1:]) + "</tr>"
-            for row in body
-        )
-        return (
-            f'<div class="atoll-partition"><p>{escape(self._headline())}</p>{self.to_svg()}'
-            f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>"
-        )
+        table = html_table(self._table())
+        return f'<div class="atoll-partition"><p>{escape(self._headline())}</p>{self.to_svg()}{table}</div>'
 
     def _headline(self) -> str:
         rows, nodes = _amount(int(self.rows.sum()), "row"), _amount(len(self.names), "node")
@@ -186,23 +184,16 @@ class PartitionReport:
         """Header, nodes and a line for all of them; many nodes or classes are shortened."""
         classes, counts = self._frequent_classes()
         pooled = counts.sum(axis=0, keepdims=True)
-        head = ["node", "rows", *map(_short, classes), "variation", "effective classes"]
-        numbers = zip(self.rows, counts, self.total_variation, self.effective_classes, strict=True)
+        head = ["node", "rows", *map(_short, classes), "variation", "divergence", "effective classes"]
+        apart = zip(self.total_variation, self.jensen_shannon, strict=True)
+        numbers = zip(self.rows, counts, apart, self.effective_classes, strict=True)
         body = [
-            [
-                _short(name),
-                str(n),
-                *map(str, row),
-                "–" if np.isnan(variation) else f"{variation:.2f}",
-                f"{effective:.2f}",
-            ]
-            for name, (n, row, variation, effective) in zip(self.names, numbers, strict=True)
+            [_short(name), str(n), *map(str, row), *(shown(v, 2) for v in distances), f"{effective:.2f}"]
+            for name, (n, row, distances, effective) in zip(self.names, numbers, strict=True)
         ]
-        if len(body) > _MOST_NODES:
-            half = _MOST_NODES // 2
-            body = [*body[:half], ["…"] * len(head), *body[-half:]]
         effective = _effective(self.counts.sum(axis=0, keepdims=True))[0]
-        return [head, *body, ["all", str(pooled.sum()), *map(str, pooled[0]), "", f"{effective:.2f}"]]
+        last = ["all", str(pooled.sum()), *map(str, pooled[0]), "", "", f"{effective:.2f}"]
+        return [head, *map(list, middle_left_out(body, _MOST_NODES)), last]
 
     def _frequent_classes(self) -> tuple[list[str], Array]:
         if len(self.classes) <= _MOST_CLASSES:
@@ -266,6 +257,11 @@ def _effective(counts: Array) -> Array:
     share = counts / np.maximum(total, 1)[:, None]
     entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=1)
     return np.asarray(np.where(total > 0, np.exp(entropy), 0.0))
+
+
+def _bits(shares: Array) -> Array:
+    """Shannon's entropy of shares, along the last axis."""
+    return np.asarray(-(shares * np.log2(np.where(shares > 0, shares, 1.0))).sum(axis=-1))
 
 
 def _amount(n: int, noun: str) -> str:

@@ -136,7 +136,7 @@ def check_parameters(estimator: Any) -> None:
         estimator._validate_params()
 
 
-def fit_over(estimator: Any, rounds: Rounds, method: str | None = None) -> Any:
+def fit_over(estimator: Any, rounds: Rounds, method: str | None = None, *, last: Any = None) -> Any:
     """Fit a clone of an estimator over nodes that have met.
 
     Parameters
@@ -147,6 +147,8 @@ def fit_over(estimator: Any, rounds: Rounds, method: str | None = None) -> Any:
         The way to the rows, through the views that it is to see.
     method : str, optional
         Picks a way to fit where there is a choice.
+    last : estimator, optional
+        What the fit before made; where `estimator.warm_start` is set, this one goes on from there.
 
     Returns
     -------
@@ -163,8 +165,12 @@ def fit_over(estimator: Any, rounds: Rounds, method: str | None = None) -> Any:
     rows = rounds.seen.X
     if isinstance(rows, Table) and not takes_tables(estimator):
         rows.matrix()  # which names the first column of text
-    fitted = find(estimator, method).fit(clone(estimator), rounds)
-    if not hasattr(fitted, "n_features_in_"):
+    fresh = clone(estimator)
+    if getattr(fresh, "warm_start", False) and last is not None:
+        known = {*vars(fresh), "n_features_in_", "feature_names_in_"}
+        vars(fresh).update({name: value for name, value in vars(last).items() if name not in known})
+    fitted = find(estimator, method).fit(fresh, rounds)
+    if not hasattr(type(fitted), "n_features_in_") and not hasattr(fitted, "n_features_in_"):
         fitted.n_features_in_ = schema.n_features
     if schema.feature_names is not None and not hasattr(fitted, "feature_names_in_"):
         fitted.feature_names_in_ = np.asarray(schema.feature_names, dtype=object)

@@ -15,7 +15,7 @@ from atoll.recipes.base import recipe
 from atoll.recipes.quantiles import quantiles, weighted_percentiles
 from atoll.recipes.scaling import extreme_rows
 from atoll.rounds import Rounds
-from atoll.trees import Array
+from atoll.trees import Array, Tree
 
 __all__ = ["fit_bins", "fit_quantile_map", "fit_splines", "kmeans_centers"]
 
@@ -188,55 +188,54 @@ def kmeans_centers(rounds: Rounds, centers: Array, going: Array) -> Array:
     -------
     ndarray of shape (k, d), float64
     """
-    wanted, default = going, KMeans()
+    default = KMeans()
     moments = rounds.round("columns.moments", combine=Moments(), settings={"weighted": False})
-    tolerance = default.tol * moments["m2"] / moments["n"]
+    mean, tolerance = moments["mean"], default.tol * moments["m2"] / moments["n"]
+    centers = np.where(going, centers - mean, np.nan)
     for _ in range(default.max_iter):
-        at = np.where(going, centers, np.nan)
-        moved = _moved(rounds, at, moments["mean"])
+        at = {"centers": np.where(going, centers, np.nan), "mean": mean}
+        moved = _moved(rounds, at)
         centers = np.where(going, moved, centers)
-        going = going & (np.nansum(np.square(moved - at), axis=0) > tolerance)
+        going = going & (np.nansum(np.square(moved - at["centers"]), axis=0) > tolerance)
         if not going.any():
             break
-    held = rounds.round("columns.clusters", {"centers": np.where(wanted, centers, np.nan)}, combine=Sum())["rows"]
-    for j in np.flatnonzero(wanted):
-        if (distinct := (held[:, j] > 0).sum()) < (n := (~np.isnan(centers[:, j])).sum()):
+    held = rounds.round("columns.clusters", {"centers": centers, "mean": mean}, combine=Sum())["rows"]
+    for distinct, n in zip((held > 0).sum(axis=0), (~np.isnan(centers)).sum(axis=0), strict=True):
+        if distinct < n:
             _warn(
                 f"Number of distinct clusters ({distinct}) found smaller than n_clusters ({n}). Possibly due to "
                 "duplicate points in X.",
                 ConvergenceWarning,
             )
-    return centers
+    return centers + mean
 
 
-def _moved(rounds: Rounds, at: Array, mean: Array) -> Array:
+def _moved(rounds: Rounds, at: Tree) -> Array:
     """One step of Lloyd's algorithm.
 
     A cluster without rows takes the place of the row farthest from its centre, or, where all rows lie on theirs, that
-    of the biggest cluster; scikit-learn has not yet divided the latter's sum (of values less the mean) when it comes
-    later in the list.
+    of the biggest cluster; scikit-learn has not yet divided the latter's sum when it comes later in the list.
     """
-    answer = rounds.round("columns.clusters", {"centers": at}, combine=Sum())
-    mass, off = answer["mass"], answer["off"]
-    empty = (mass == 0) & ~np.isnan(at)
+    answer = rounds.round("columns.clusters", at, combine=Sum())
+    mass, total = answer["mass"], answer["sum"]
+    empty = (mass == 0) & ~np.isnan(at["centers"])
     if empty.any():
-        _relocate(rounds, at, mass, off, empty)
-    moved = at + np.divide(off, mass, out=np.zeros_like(off), where=mass > 0)
-    for i, j in np.argwhere((mass == 0) & ~np.isnan(at)):
+        _relocate(rounds, at, mass, total, empty)
+    moved = np.where(np.isnan(at["centers"]), np.nan, np.divide(total, mass, out=total.copy(), where=mass > 0))
+    for i, j in np.argwhere((mass == 0) & ~np.isnan(at["centers"])):
         big = mass[:, j].argmax()
-        whole = off[big, j] + mass[big, j] * (at[big, j] - mean[j])
-        moved[i, j] = whole + mean[j] if i < big else moved[big, j]
+        moved[i, j] = total[big, j] if i < big else moved[big, j]
     return moved
 
 
-def _relocate(rounds: Rounds, at: Array, mass: Array, off: Array, empty: Array) -> None:
+def _relocate(rounds: Rounds, at: Tree, mass: Array, total: Array, empty: Array) -> None:
     """Give each empty cluster one of the farthest rows, which its own cluster loses (in place)."""
     k = int(empty.sum(axis=0).max())
-    payload = {"centers": np.where(empty.any(axis=0), at, np.nan)}
+    payload = at | {"centers": np.where(empty.any(axis=0), at["centers"], np.nan)}
     far = rounds.round("columns.farthest", payload, combine=TopK(k), settings={"k": k})
     for j in np.flatnonzero(empty.any(axis=0) & (far["distance"][:, 0] < 0)):
         for place, i in enumerate(np.flatnonzero(empty[:, j])):
             old, value, w = (far[name][j, place] for name in ("label", "value", "mass"))
             mass[old, j] -= w
-            off[old, j] -= w * (value - at[old, j])
-            mass[i, j], off[i, j] = w, w * (value - at[i, j])
+            total[old, j] -= w * value
+            mass[i, j], total[i, j] = w, w * value

@@ -8,6 +8,7 @@ number of rows is put right afterwards.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,9 @@ from scipy.linalg import helmert, svd
 from sklearn.base import clone
 from sklearn.decomposition import PCA, FactorAnalysis, TruncatedSVD
 from sklearn.decomposition._pca import _infer_dimension
+from sklearn.exceptions import ConvergenceWarning
 
-from atoll.combine import Triangle
+from atoll.combine import Extrema, Triangle
 from atoll.recipes.base import recipe
 from atoll.rounds import Rounds
 from atoll.schema import Schema
@@ -169,17 +171,45 @@ def fit_factor_analysis(estimator: FactorAnalysis, rounds: Rounds) -> FactorAnal
     """Exact: mean and triangle in one round; scikit-learn's iterations run on rows that have them.
 
     Their log-likelihood counts as many rows as there are, so the tolerance is scaled and the log-likelihood put right.
-    Where there are fewer rows than columns, `randomized` would draw one number per row, and draws others.
+    With `randomized` a factor's sign is such that the row that reaches farthest along it does so on its positive side,
+    which takes one more round. Where there are fewer rows than columns, `randomized` would draw one number per row, and
+    draws others.
     """
     few = stand_in(rounds)
     made = clone(estimator).set_params(
-        tol=estimator.tol * few.share, copy=True, random_state=_seeded(estimator, rounds)
+        tol=estimator.tol * few.share, copy=True, rotation=None, random_state=_seeded(estimator, rounds)
     )
     made.fit(few.rows * math.sqrt(few.share))
+    if estimator.svd_method == "randomized" and made.components_.size:
+        made.components_ *= _signs(made.components_ / _last_noise(made, few), few.mean, rounds)[:, None]
+    if estimator.rotation is not None:
+        made.components_ = estimator._rotate(made.components_)
     made.mean_ = few.mean
     made.loglike_ = [value / few.share for value in made.loglike_]
     fitted: FactorAnalysis = _handed_over(made, estimator, "float64")
     return fitted
+
+
+def _last_noise(made: FactorAnalysis, few: StandIn) -> Array:
+    """The noise that the last iteration began with; where that did not converge, one iteration less tells it."""
+    gain = np.diff(made.loglike_[-2:])
+    noise: Array = made.noise_variance_
+    if made.n_iter_ < made.max_iter or (gain < made.tol).any():
+        return noise
+    if made.n_iter_ == 1:
+        first = made.noise_variance_init
+        return np.ones_like(noise) if first is None else np.asarray(first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the fit has given it
+        noise = clone(made).set_params(max_iter=made.n_iter_ - 1).fit(few.rows * math.sqrt(few.share)).noise_variance_
+    return noise
+
+
+def _signs(directions: Array, mean: Array, rounds: Rounds) -> Array:
+    """For each direction, in rows, the side to which the farthest row lies: 1 or -1."""
+    payload = {"directions": np.ascontiguousarray(directions.T), "mean": mean}
+    told = rounds.round("decomposition.reach", payload, combine=Extrema())
+    return np.where(told["max"] >= -told["min"], 1.0, -1.0)
 
 
 def _seeded(estimator: Any, rounds: Rounds) -> Any:

@@ -12,7 +12,7 @@ from atoll.combine import Sum, Union
 from atoll.recipes.base import recipe
 from atoll.rounds import Rounds
 from atoll.schema import Schema
-from atoll.table import Table, missing_value
+from atoll.table import Column, Table
 from atoll.trees import Array
 
 __all__ = ["Distinct", "distinct_values", "fit_encoder"]
@@ -27,23 +27,24 @@ class Distinct(NamedTuple):
         Sorted, without missing ones: text, numbers or truth values.
     missing : list of int
         How missing values were written: codes of `atoll.table`.
+    binary : bool
+        Whether they are bytes, spelt as text.
     counts : ndarray of shape (k + len(missing),), int64, or None
         How often each value occurs, then each way to write a missing one; None where nobody asked.
     """
 
     values: Array
     missing: list[int]
+    binary: bool
     counts: Array | None
 
     def as_array(self, dtype: np.dtype[Any]) -> Array:
         """Every value once, missing ones at the end, as scikit-learn would see such a column."""
+        codes = np.array([*range(len(self.values)), *self.missing], dtype=np.int32)
+        column = Column(codes, self.values, binary=self.binary)
         if dtype.kind == "O":
-            column = np.empty(len(self.values) + len(self.missing), dtype=object)
-            column[: len(self.values)] = self.values.tolist()
-            column[len(self.values) :] = [missing_value(code) for code in self.missing]
-            return column
-        column = self.values.astype(dtype)
-        return np.append(column, np.full(len(self.missing), np.nan, dtype=dtype)) if self.missing else column
+            return column.objects()
+        return column.plain().astype(dtype) if not self.missing else column.numbers().astype(dtype)
 
 
 def distinct_values(rounds: Rounds, *, counts: bool) -> list[Distinct]:
@@ -64,15 +65,15 @@ def distinct_values(rounds: Rounds, *, counts: bool) -> list[Distinct]:
     d = rounds.schema.n_features
     found = rounds.round("categories.values", combine=Union())
     written = found["missing"].tolist()
+    kinds = rounds.schema.columns
+    binary = [kinds is not None and kinds[i].holds == "bytes" for i in range(d)]
     missing = [sorted((4 * i - m for m in written if 4 * i < m < 4 * (i + 1)), reverse=True) for i in range(d)]
     values = {str(i): found[str(i)] for i in range(d)}
     if not counts:
-        return [Distinct(values[str(i)], missing[i], None) for i in range(d)]
+        return [Distinct(values[str(i)], missing[i], binary[i], None) for i in range(d)]
     told = rounds.round("categories.counts", values, combine=Sum())
-    return [
-        Distinct(values[str(i)], missing[i], np.append(told[str(i)], told["missing"][i][[-1 - c for c in missing[i]]]))
-        for i in range(d)
-    ]
+    absent = [told["missing"][i][[-1 - code for code in missing[i]]] for i in range(d)]
+    return [Distinct(values[str(i)], missing[i], binary[i], np.append(told[str(i)], absent[i])) for i in range(d)]
 
 
 @recipe(OneHotEncoder, OrdinalEncoder)

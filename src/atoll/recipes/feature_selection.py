@@ -20,6 +20,8 @@ from sklearn.feature_selection import (
     chi2,
     f_classif,
     f_regression,
+    mutual_info_classif,
+    mutual_info_regression,
     r_regression,
 )
 from sklearn.feature_selection._univariate_selection import _chisquare
@@ -31,7 +33,7 @@ from atoll.recipes.base import recipe
 from atoll.rounds import Rounds
 from atoll.schema import agree
 from atoll.trees import Array, Tree
-from atoll.views import codes
+from atoll.views import codes, viewer
 
 __all__ = [
     "anova",
@@ -41,8 +43,6 @@ __all__ = [
     "fit_variance_threshold",
     "regression_f",
 ]
-
-Scores = Array | tuple[Array, Array]
 
 
 @recipe(VarianceThreshold)
@@ -66,33 +66,46 @@ def fit_variance_threshold(estimator: VarianceThreshold, rounds: Rounds) -> Vari
 def fit_univariate(estimator: Any, rounds: Rounds) -> Any:
     """Exact: the score function is computed from sums, then scikit-learn's own `fit` goes on with its result.
 
-    Score functions are `chi2`, `f_classif`, `f_regression`, `r_regression`, or a `functools.partial` of the last two.
+    That is so for `chi2`, `f_classif`, `f_regression`, `r_regression`, and a `functools.partial` of the last two. A
+    function of one's own needs the rows in one place, so it is for those whose rows they are.
     """
     given = estimator.score_func
-    scores = _scorer(given)(rounds)
+    scores = _scores(given, rounds)
     estimator.score_func = lambda X, y: scores
     estimator.fit(np.zeros((2, rounds.schema.n_features)), np.zeros(2))
     estimator.score_func = given
     return estimator
 
 
-def _scorer(score_func: Any) -> Callable[[Rounds], Scores]:
+def _scores(score_func: Any, rounds: Rounds) -> Any:
     bare, settings = score_func, dict[str, Any]()
     if isinstance(score_func, functools.partial) and not score_func.args:
         bare, settings = score_func.func, dict(score_func.keywords)
-    if bare not in _SCORERS or not settings.keys() <= _SETTINGS.get(bare, set()):
-        hint = None
-        if getattr(bare, "__name__", "").startswith("mutual_info"):
-            hint = "mutual information looks for neighbours among all rows; f_classif and f_regression need sums only"
+    if bare not in _SCORERS:
+        return _own_scores(score_func, bare, rounds)
+    schema = rounds.schema
+    if not schema.target_dtype:
+        raise ValueError(f"{bare.__name__} requires y to be passed, but the target y is None.")
+    if schema.n_outputs and bare is not chi2:
+        raise ValueError(f"y should be a 1d array, got an array of shape {(schema.n_rows, schema.n_outputs)} instead.")
+    return _SCORERS[bare](rounds, **settings)
+
+
+def _own_scores(score_func: Any, bare: Any, rounds: Rounds) -> Any:
+    """A function of the user's, called on the user's rows."""
+    name = getattr(bare, "__name__", repr(bare))
+    pooled = getattr(rounds.link, "pooled", None) if rounds.run.trust == "distributed" else None
+    if pooled is None or bare in _REFUSED:
+        hint = "use Distributed where the rows are yours"
+        if bare in _REFUSED:
+            hint = "it looks for neighbours among all rows; f_classif and f_regression need sums only"
+        expected = ", ".join(function.__name__ for function in _SCORERS)
         raise UnsupportedEstimator(
-            explain(
-                "this score function cannot be computed from sums",
-                got=getattr(bare, "__name__", repr(bare)),
-                expected=", ".join(f.__name__ for f in _SCORERS),
-                hint=hint,
-            )
+            explain("this score function cannot be computed from sums", got=name, expected=expected, hint=hint)
         )
-    return functools.partial(_SCORERS[bare], **settings)
+    rounds.run.notes.append(f"{name} is a function of rows: it was called where the rows were given, on all of them")
+    rows = viewer(rounds.views)(pooled())
+    return score_func(rows.X, rows.labels())
 
 
 def _classes(rounds: Rounds) -> tuple[Array, ...]:
@@ -148,15 +161,19 @@ def chi_squared(rounds: Rounds) -> tuple[Array, Array]:
     ValueError
         If a value is negative.
     """
-    classes = _classes(rounds)
-    C = len(classes[0])
-    seen = rounds.through(codes(classes))
-    sums = seen.round("selection.class_sums", combine=Sum(), settings={"n_classes": C})
+    if rounds.schema.n_outputs:
+        sums = rounds.round("selection.class_sums", combine=Sum(), settings={"n_classes": None})
+    else:
+        classes = _classes(rounds)
+        seen, settings = rounds.through(codes(classes)), {"n_classes": len(classes[0])}
+        sums = seen.round("selection.class_sums", combine=Sum(), settings=settings)
     if sums["negative"][0]:
         raise ValueError("Input X must be non-negative.")
-    n, observed = (np.concatenate([part, np.zeros_like(part)]) if C == 1 else part for part in (sums["n"], sums["x"]))
+    n, observed = sums["n"], sums["x"]
+    if len(n) == 1:  # scikit-learn adds a class without rows
+        n, observed = np.append(n, 0), np.vstack([observed, np.zeros_like(observed)])
     share = n[:, None] / rounds.schema.n_rows
-    chi, p = _chisquare(observed.copy(), share @ observed.sum(axis=0)[None])
+    chi, p = _chisquare(observed, share @ sums["total"][None])
     return chi, p
 
 
@@ -215,10 +232,10 @@ def regression_f(rounds: Rounds, *, center: bool = True, force_finite: bool = Tr
     return f, p
 
 
-_SCORERS: dict[Any, Callable[..., Scores]] = {
+_SCORERS: dict[Any, Callable[..., Array | tuple[Array, Array]]] = {
     chi2: chi_squared,
     f_classif: anova,
     f_regression: regression_f,
     r_regression: correlations,
 }
-_SETTINGS = {f_regression: {"center", "force_finite"}, r_regression: {"center", "force_finite"}}
+_REFUSED = (mutual_info_classif, mutual_info_regression)

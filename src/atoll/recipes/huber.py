@@ -45,9 +45,8 @@ def fit_huber(estimator: HuberRegressor, rounds: Rounds) -> HuberRegressor:
 
     def loss_and_gradient(w: Array) -> tuple[float, Array]:
         found = rounds.round("losses.huber", {"w": w}, combine=Sum(), settings=settings)
-        gradient = found["gradient"]
-        gradient[:d] += estimator.alpha * 2.0 * w[:d]
-        return float(found["loss"][0] + estimator.alpha * np.dot(w[:d], w[:d])), gradient
+        slopes = np.concatenate([estimator.alpha * 2.0 * w[:d], np.zeros(len(w) - d)])
+        return float(found["loss"][0] + estimator.alpha * np.dot(w[:d], w[:d])), found["gradient"] + slopes
 
     start = np.zeros(d + 1 + int(estimator.fit_intercept))
     start[-1] = 1

@@ -1,4 +1,4 @@
-"""Pipelines, as they are: each step is fitted by rounds, and the next one sees the rows as the fitted step makes them."""
+"""Pipelines as they are: each step is fitted by rounds, and the next sees the rows as the fitted step makes them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from sklearn.utils.validation import validate_data
 from atoll.combine import Sum
 from atoll.errors import UnsupportedEstimator, explain
 from atoll.recipes.base import fit_over, recipe
+from atoll.recipes.needs import finiteness, takes_tables
 from atoll.rounds import Rounds
 from atoll.specs import Spec
 from atoll.table import Table
-from atoll.views import beside, columns, scaled, transformed
+from atoll.views import beside, columns, named, scaled, transformed
 
 __all__ = ["fit_columns", "fit_pipeline", "fit_union", "shown"]
 
@@ -40,17 +41,23 @@ def shown(fitted: Any) -> tuple[Spec, ...]:
     """
     if isinstance(fitted, Pipeline):
         return tuple(spec for _, step in fitted.steps if step not in _NOTHING for spec in shown(step))
+    if isinstance(fitted, FunctionTransformer) and fitted.func is None:
+        return ()
+    frames = _get_output_config("transform", fitted)["dense"] != "default"
+    names = (named(fitted.get_feature_names_out().tolist()),) if frames else ()
+    return (_view(fitted), *names)
+
+
+def _view(fitted: Any) -> Spec:
     if isinstance(fitted, ColumnTransformer):
         parts = fitted._iter(fitted=True, column_as_labels=False, skip_drop=True, skip_empty_columns=True)
         which = fitted._transformer_to_input_indices
         blocks = [_block(which[name], model, weight) for name, model, _, weight in parts]
-        return (beside(blocks, sparse=fitted.sparse_output_),) if blocks else (columns([]),)
+        return beside(blocks, sparse=fitted.sparse_output_) if blocks else columns([])
     if isinstance(fitted, FeatureUnion):
         blocks = [_block(None, model, weight) for _, model, weight in fitted._iter()]
-        return (beside(blocks),) if blocks else (columns([]),)
-    if isinstance(fitted, FunctionTransformer) and fitted.func is None:
-        return ()
-    return (transformed(fitted),)
+        return beside(blocks) if blocks else columns([])
+    return transformed(fitted)
 
 
 def _block(which: Any, model: Any, weight: float | None) -> tuple[Spec, ...]:
@@ -67,7 +74,7 @@ def fit_pipeline(estimator: Pipeline, rounds: Rounds) -> Pipeline:
     for i, (name, step) in enumerate(steps):
         if step in _NOTHING:
             continue
-        fitted = fit_over(step, seen)
+        fitted = _fit_step(step, seen)
         steps[i] = (name, fitted)
         if i < len(steps) - 1:
             seen = seen.through(*shown(fitted))
@@ -83,7 +90,7 @@ def _refuse(estimator: Any, parameter: str) -> None:
 
 @recipe(ColumnTransformer)
 def fit_columns(estimator: ColumnTransformer, rounds: Rounds) -> ColumnTransformer:
-    """As exact as its transformers; each is fitted on its columns, and what they make of the rows stays on the nodes."""
+    """As exact as its transformers; each is fitted on its columns, and what they make of rows stays on the nodes."""
     rows = _no_rows(rounds)
     validate_data(estimator, X=rows, skip_check_array=True)
     estimator._validate_transformers()
@@ -99,7 +106,7 @@ def fit_columns(estimator: ColumnTransformer, rounds: Rounds) -> ColumnTransform
         if step == "passthrough":
             models.append(_passed_on(estimator, _safe_indexing(rows, which, axis=1)))
         else:
-            models.append(fit_over(step, rounds.through(columns(which))))
+            models.append(_fit_step(step, rounds.through(columns(which))))
         seen.append(rounds.through(*_block(which, models[-1], weight)))
     estimator.sparse_output_ = _density(seen) < estimator.sparse_threshold if _any_sparse(seen) else False
     estimator._update_fitted_transformers(models)
@@ -114,14 +121,17 @@ def fit_union(estimator: FeatureUnion, rounds: Rounds) -> FeatureUnion:
     estimator.transformer_list = list(estimator.transformer_list)
     estimator._validate_transformers()
     estimator._validate_transformer_weights()
-    models = [_fitted(step, rounds) for _, step, _ in estimator._iter()]
+    models = [_fit_step(step, rounds) for _, step, _ in estimator._iter()]
     estimator._update_transformer_list(models)
     return estimator
 
 
-def _fitted(step: Any, rounds: Rounds) -> Any:
+def _fit_step(step: Any, rounds: Rounds) -> Any:
+    """Fit a step; where values are missing among the rows as given, after asking whether any are left."""
     if isinstance(step, FunctionTransformer) and step.func is None:
         return step.fit(_no_rows(rounds))
+    if not rounds.schema.finite and not takes_tables(step) and finiteness(step) is True:
+        rounds.round("describe.finite", combine=Sum())
     return fit_over(step, rounds)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from atoll.errors import InvalidData, MissingExtra, explain
 from atoll.trees import Array
 
-__all__ = ["NA", "NAN", "NONE", "Column", "Kind", "common", "missing_value"]
+__all__ = ["NA", "NAN", "NONE", "Column", "Kind", "common", "missing_value", "plain_dtype", "refuse"]
 
 NAN, NONE, NA = -1, -2, -3
 
@@ -21,8 +21,8 @@ class Kind(NamedTuple):
 
     Attributes
     ----------
-    holds : {"numbers", "text", "nothing"}
-        Nothing: every value is missing, so that it may become a column of either.
+    holds : {"numbers", "text", "bytes", "nothing"}
+        Nothing: every value is missing, so that it may become a column of any other.
     dtype : str
         NumPy's name for the numbers, or for the distinct values that codes count: ``<i8``, ``|b1``, ``<U3``.
     coded : bool
@@ -49,11 +49,14 @@ class Column(NamedTuple):
         Sorted distinct values: text (dtype U), numbers or truth values. Some may not occur. None: `values` are numbers.
     declared : str
         The column's own type in a data frame.
+    binary : bool
+        Whether the values are bytes, of which `levels` spells each as the character of the same number.
     """
 
     values: Array
     levels: Array | None = None
     declared: str = ""
+    binary: bool = False
 
     @classmethod
     def of(cls, values: Array, declared: str = "", where: str = "a column") -> Column:
@@ -71,25 +74,44 @@ class Column(NamedTuple):
         Raises
         ------
         InvalidData
-            For dates, times, bytes, complex numbers, objects of other kinds, and text mixed with numbers.
+            For dates, times, complex numbers, objects of other kinds, and text mixed with numbers.
         """
         kind = values.dtype.kind
         if kind in "biuf":
             narrow = values.dtype.itemsize == 2 and kind == "f"
             wide = kind == "f" and values.dtype.itemsize > 8
             return cls(np.ascontiguousarray(values, dtype=np.float64 if narrow or wide else None), None, declared)
-        if kind == "U":
+        if kind in "US":
             levels, codes = np.unique(values, return_inverse=True)
-            return cls(codes.astype(np.int32), levels, declared)
+            spelt = levels if kind == "U" else np.char.decode(levels, _BYTES)
+            return cls(codes.astype(np.int32), spelt, declared, kind == "S")
         if kind == "O":
-            return cls(*_coded(values, where), declared)
+            return cls._of_objects(values, declared, where)
         raise refuse(_FAMILIES.get(kind, str(values.dtype)), where)
+
+    @classmethod
+    def _of_objects(cls, values: Array, declared: str, where: str) -> Column:
+        """Codes of Python objects, by a table of what was seen; so 1 and True are one value, as in a set."""
+        seen: dict[Any, int] = {}
+        try:
+            first = np.fromiter((seen.setdefault(v, len(seen)) for v in values.tolist()), np.int64, len(values))
+        except TypeError:
+            raise refuse("nested values", where) from None
+        missing = [_missing_code(value) for value in seen]
+        known = [value for value, code in zip(seen, missing, strict=True) if code is None]
+        binary = any(isinstance(value, bytes) for value in known)
+        levels, order = np.unique(_levels(known, where), return_inverse=True)
+        places = iter(order.tolist())
+        codes = np.array([next(places) if code is None else code for code in missing], dtype=np.int32)
+        return cls(codes[first], levels, declared, binary)
 
     @classmethod
     def empty(cls, kind: Kind) -> Column:
         """A column without rows."""
         none = np.zeros(0, dtype=kind.dtype)
-        return cls(np.zeros(0, dtype=np.int32), none, kind.declared) if kind.coded else cls(none, None, kind.declared)
+        if not kind.coded:
+            return cls(none, None, kind.declared)
+        return cls(np.zeros(0, dtype=np.int32), none, kind.declared, kind.holds == "bytes")
 
     def specimen(self) -> Column:
         """A column of one row of the same kind: a zero, or the text ``x``."""
@@ -106,7 +128,8 @@ class Column(NamedTuple):
             nothing = nothing and bool(np.isnan(self.values).all())
         else:
             dtype, nothing = self.levels.dtype, not (self.values >= 0).any() and len(self.values) > 0
-        holds = "nothing" if nothing else "text" if dtype.kind == "U" else "numbers"
+        held = "numbers" if dtype.kind != "U" else "bytes" if self.binary else "text"
+        holds = "nothing" if nothing else held
         return Kind(holds, dtype.str, self.levels is not None, self.declared)
 
     @property
@@ -124,14 +147,16 @@ class Column(NamedTuple):
         """The values as Python objects: text, numbers, and missing values as they were written."""
         if self.levels is None:
             return self.values.astype(object)
-        return self._looked_up(self.levels.tolist())
+        levels = self.levels.tolist()
+        return self._looked_up([text.encode(_BYTES) for text in levels] if self.binary else levels)
 
-    def text(self) -> Array:
-        """The values of a coded column as an array of text."""
-        if self.levels is None or (self.values < 0).any():
-            raise InvalidData(explain("missing values cannot stand in an array of text"))
-        width = max(self.levels.dtype.itemsize // 4, 1) if self.levels.dtype.kind == "U" else 1
-        return self.levels.astype(f"U{width}")[self.values] if len(self.levels) else np.zeros(0, dtype=f"U{width}")
+    def plain(self) -> Array:
+        """The values of a column without missing ones as an array of numbers, text or bytes."""
+        if self.levels is None:
+            return self.values
+        dtype = plain_dtype(self)
+        levels = np.char.encode(self.levels, _BYTES) if self.binary else self.levels
+        return levels.astype(dtype)[self.values] if len(levels) else np.zeros(len(self.values), dtype=dtype)
 
     def numbers(self) -> Array:
         """The values as numbers, NaN where one is missing."""
@@ -163,11 +188,20 @@ class Column(NamedTuple):
             values[~absent] = codes
         else:
             values, levels = self.values, self.levels
-        if np.dtype(kind.dtype).kind == "U":
-            levels = levels if levels.dtype.kind == "U" else np.zeros(0, dtype=np.str_)
-        else:
-            levels = levels.astype(kind.dtype) if len(levels) else np.zeros(0, dtype=kind.dtype)
-        return Column(values, levels, kind.declared)
+        text = np.dtype(kind.dtype).kind == "U"
+        if (levels.dtype.kind == "U") != text or not len(levels):
+            levels = np.zeros(0, dtype=np.str_ if text else kind.dtype)
+        return Column(values, levels if text else levels.astype(kind.dtype), kind.declared, kind.holds == "bytes")
+
+
+def plain_dtype(column: Column) -> np.dtype[Any]:
+    """The type of a column as an array: its numbers', or as wide a text or string of bytes as its longest value."""
+    if column.levels is None:
+        return column.values.dtype
+    width = max(column.levels.dtype.itemsize // 4, 1)
+    return (
+        np.dtype(f"{'S' if column.binary else 'U'}{width}") if column.levels.dtype.kind == "U" else column.levels.dtype
+    )
 
 
 def missing_value(code: int) -> Any:
@@ -216,12 +250,13 @@ def _named(kind: Kind) -> str:
     return kind.declared or np.dtype(kind.dtype).name
 
 
-_FAMILIES = {"M": "dates", "m": "durations", "S": "bytes", "c": "complex numbers", "V": "records"}
+_BYTES = "latin-1"  # which spells every byte as one character, in the same order
+_FAMILIES = {"M": "dates", "m": "durations", "c": "complex numbers", "V": "records"}
 _HINTS = {
     "dates": "turn them into numbers first, such as days since a start, the month, or the day of the week",
     "times": "turn them into numbers first, such as seconds since midnight",
     "durations": "turn them into numbers first, such as seconds",
-    "bytes": "decode them into text first",
+    "text and bytes": "decode the bytes into text",
     "complex numbers": "give real and imaginary part a column each",
     "nested values": "give each part a column of its own",
     "text and numbers": "make the column all text or all numbers",
@@ -233,27 +268,6 @@ def refuse(what: str, where: str) -> InvalidData:
     """The error for a column that no estimator here can use."""
     hint = _HINTS.get(what, "turn the column into numbers or text, or leave it out")
     return InvalidData(explain(f"{where} holds {what}", expected="numbers, text or truth values", hint=hint))
-
-
-def _coded(values: Array, where: str) -> tuple[Array, Array]:
-    """Codes and levels of Python objects, by a table of what was seen; so 1 and True are one value, as in a set."""
-    seen: dict[Any, int] = {}
-    try:
-        first = np.fromiter((seen.setdefault(v, len(seen)) for v in values.tolist()), np.int64, len(values))
-    except TypeError:
-        raise refuse("nested values", where) from None
-    codes = np.empty(len(seen), dtype=np.int32)
-    known, places = [], []
-    for place, value in enumerate(seen):
-        code = _missing_code(value)
-        if code is None:
-            known.append(value)
-            places.append(place)
-        else:
-            codes[place] = code
-    levels, order = np.unique(_levels(known, where), return_inverse=True)
-    codes[places] = order
-    return codes[first], levels
 
 
 def _missing_code(value: Any) -> int | None:
@@ -268,17 +282,18 @@ def _levels(known: list[Any], where: str) -> Array:
     """Distinct values as an array of one type."""
     if not known:
         return np.zeros(0)
-    text = [isinstance(v, str) for v in known]
-    if all(text):
-        if any(v.endswith("\0") for v in known):
+    text = [isinstance(v, str | bytes) for v in known]
+    if len({type(v) is bytes for v in known}) == 1 and all(text):
+        spelt = [v.decode(_BYTES) if isinstance(v, bytes) else v for v in known]
+        if any(v.endswith("\0") for v in spelt):
             raise InvalidData(explain(f"{where} holds text that ends with a null character", hint="strip it"))
-        return np.array(known, dtype=np.str_)
+        return np.array(spelt, dtype=np.str_)
     numeric = [isinstance(v, _NUMBERS) for v in known]
     strange = [v for v, t, n in zip(known, text, numeric, strict=True) if not (t or n)]
     if strange:
         raise refuse(_family(strange[0]), where)
     if any(text):
-        raise refuse("text and numbers", where)
+        raise refuse("text and bytes" if all(text) else "text and numbers", where)
     try:
         levels = np.array(known)
         if levels.dtype.kind in "biuf" and (levels.dtype.kind != "f" or _exact(known)):
@@ -295,8 +310,6 @@ def _exact(known: list[Any]) -> bool:
 def _family(value: Any) -> str:
     """What an object is, in the words of a refusal."""
     name = type(value).__name__
-    if isinstance(value, bytes):
-        return "bytes"
     if isinstance(value, complex | np.complexfloating):
         return "complex numbers"
     if isinstance(value, list | tuple | dict | set | frozenset | np.ndarray):

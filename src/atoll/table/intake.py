@@ -59,7 +59,7 @@ def _is_polars(X: object) -> bool:
 def _from_pandas(series: Any, where: str) -> Column:
     """A column as scikit-learn's `check_array` makes it; categories by their codes, without a detour over objects."""
     declared = str(series.dtype)
-    _refuse_times(declared, where)
+    _refuse_type(declared, where)
     if hasattr(series, "cat") and series.cat.categories.dtype.kind not in "biuf":
         column = _from_categories(series, declared, where)
         if column is not None:
@@ -75,21 +75,20 @@ def _from_categories(series: Any, declared: str, where: str) -> Column | None:
         return None
     named = Column.of(known, declared, where)
     codes = np.append(named.values, np.int32(-1))[series.cat.codes.to_numpy().astype(np.intp)]
-    return Column(np.ascontiguousarray(codes, dtype=np.int32), named.levels, declared)
+    return named._replace(values=np.ascontiguousarray(codes, dtype=np.int32))
 
 
 def _from_polars(series: Any, where: str) -> Column:
     declared = str(series.dtype)
-    _refuse_times(declared, where)
+    _refuse_type(declared, where)
     if declared.startswith(("List", "Struct", "Array")):
         raise refuse("nested values", where)
-    if declared == "Binary":
-        raise refuse("bytes", where)
     values: Array = series.to_numpy()
     return Column.of(values, declared, where)
 
 
-_TIMES = (
+_REFUSED = (
+    ("complex", "complex numbers"),
     ("duration", "durations"),
     ("timedelta", "durations"),
     ("period", "dates"),
@@ -100,9 +99,9 @@ _TIMES = (
 )
 
 
-def _refuse_times(declared: str, where: str) -> None:
-    """Refuse dates and durations, also those that pandas or Arrow would give as objects."""
+def _refuse_type(declared: str, where: str) -> None:
+    """Refuse dates and durations, also those that pandas or Arrow would give as objects; and complex numbers."""
     name = declared.lower()
-    for start, what in _TIMES:
+    for start, what in _REFUSED:
         if name.startswith(start):
             raise refuse(what, where)

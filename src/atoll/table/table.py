@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atoll.errors import InvalidData, MissingExtra, SchemaMismatch, explain
-from atoll.table.column import Column, Kind, common
+from atoll.table.column import Column, Kind, common, plain_dtype
 from atoll.table.intake import read_columns
 from atoll.trees import Array, Tree
 
@@ -76,8 +76,8 @@ class Form(NamedTuple):
         return f"column {self.names[i]!r}" if self.names is not None else f"column {i}"
 
     def first_text(self) -> str | None:
-        """The first column that holds text, as messages call it; None without one."""
-        return next((self.label(i) for i, k in enumerate(self.columns) if k.holds == "text"), None)
+        """The first column that holds text or bytes, as messages call it; None without one."""
+        return next((self.label(i) for i, k in enumerate(self.columns) if k.holds in ("text", "bytes")), None)
 
     def write(self) -> dict[str, Any]:
         """Plain values, from which `read` makes the form again."""
@@ -179,7 +179,7 @@ class Table:
         """Of the one array that scikit-learn sees, where it sees one: numbers, text, or objects."""
         if self.boxed and any(c.levels is not None for c in self.columns):
             return np.dtype(object)
-        parts = [(c.values if c.levels is None else c.levels).dtype for c in self.columns]
+        parts = [plain_dtype(c) for c in self.columns]
         return np.result_type(*parts) if parts else np.dtype(np.float64)
 
     def column(self, i: int) -> Array:
@@ -190,7 +190,7 @@ class Table:
         dtype = self.dtype
         if dtype.kind == "O":
             return column.objects()
-        return (column.values if column.levels is None else column.text()).astype(dtype, copy=False)
+        return column.plain().astype(dtype, copy=False)
 
     def rows(self) -> Any:
         """The rows as scikit-learn is given them: a data frame where they came as one, otherwise an array (n, d)."""
@@ -240,6 +240,9 @@ class Table:
             matrix[:, i] = column.numbers()
         return matrix
 
+    def __len__(self) -> int:
+        return self.n_rows
+
     def __getitem__(self, rows: Array | slice) -> Table:
         """Some of the rows, by index or slice, as an array gives them."""
         columns = tuple(c.take(rows) for c in self.columns)
@@ -274,6 +277,7 @@ class Table:
         tree = {f"{i}.values": c.values for i, c in enumerate(self.columns)}
         tree |= {f"{i}.levels": c.levels for i, c in enumerate(self.columns) if c.levels is not None}
         tree["declared"] = np.asarray([c.declared for c in self.columns], dtype=np.str_)
+        tree["binary"] = np.array([c.binary for c in self.columns], dtype=bool)
         tree["source"] = np.array([self.source])
         tree["boxed"] = np.array([self.boxed])
         tree["rows"] = np.array([self.n_rows], dtype=np.int64)
@@ -282,8 +286,10 @@ class Table:
     @classmethod
     def from_tree(cls, tree: Tree, names: tuple[str, ...] | None = None) -> Table:
         """A table on the arrays of `to_tree`, without copying them."""
-        declared = tree["declared"].tolist()
-        columns = tuple(Column(tree[f"{i}.values"], tree.get(f"{i}.levels"), name) for i, name in enumerate(declared))
+        told = enumerate(zip(tree["declared"].tolist(), tree["binary"].tolist(), strict=True))
+        columns = tuple(
+            Column(tree[f"{i}.values"], tree.get(f"{i}.levels"), name, binary) for i, (name, binary) in told
+        )
         return cls(columns, int(tree["rows"][0]), names, str(tree["source"][0]), bool(tree["boxed"][0]))
 
 
@@ -298,7 +304,7 @@ def _joined(columns: Sequence[Column]) -> Column:
     for column, own in zip(columns, parts, strict=True):
         table = np.concatenate([np.searchsorted(levels, own), [-3, -2, -1]]).astype(np.int32)
         codes.append(table[column.values])
-    return Column(np.concatenate(codes), levels, first.declared)
+    return first._replace(values=np.concatenate(codes), levels=levels)
 
 
 def _library(name: str) -> Any:

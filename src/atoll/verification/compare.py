@@ -142,13 +142,11 @@ def _arrays(name: str, pooled: Array, over: Array, rtol: float, atol: float) -> 
         absolute = np.nan if text or not pooled.size else float(_gap(pooled, over, unequal).max(initial=0.0))
         return Difference(name, kind, shape, differ, absolute, np.nan, same_type and not differ, why)
     gap = _gap(pooled, over, unequal)
-    floor = atol / rtol if rtol else np.inf
-    with np.errstate(invalid="ignore"):
-        relative = np.where(
-            unequal, gap / (np.abs(np.nan_to_num(pooled.astype(float), posinf=0, neginf=0)) + floor), 0.0
-        )
-    least = max(rtol, 10 * float(np.finfo(pooled.dtype).eps)) if pooled.dtype.kind == "f" else rtol
-    ok = same_type and bool((relative <= least).all() if rtol else (gap <= atol).all())
+    size = np.abs(np.nan_to_num(pooled.astype(np.float64), posinf=0.0, neginf=0.0))
+    least = max(rtol, 10 * float(np.finfo(pooled.dtype).eps)) if pooled.dtype.kind == "f" and rtol else rtol
+    ok = same_type and bool((gap <= least * size + atol).all())
+    unit = size + (atol / rtol if rtol else 0.0)
+    relative = np.divide(gap, unit, out=gap.copy(), where=unequal & (unit > 0))
     return Difference(name, kind, shape, differ, float(gap.max(initial=0.0)), float(relative.max(initial=0.0)), ok, why)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
+from atoll.errors import UnknownName
 from atoll.estimators import Distributed
 from atoll.recipes import find
 from atoll.rng import as_seed
@@ -18,7 +19,7 @@ from atoll.verification.result import Verification
 
 __all__ = ["verify"]
 
-_METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+_METHODS = ("predict", "predict_proba", "decision_function", "transform", "score_samples", "kneighbors")
 
 
 class _Fit(NamedTuple):
@@ -78,6 +79,8 @@ def verify(
     ------
     UnsupportedEstimator
         Before anything is fitted, if Atoll cannot fit this estimator.
+    UnknownName
+        If there is no such partition, engine, topology or method.
 
     Examples
     --------
@@ -126,6 +129,8 @@ def _fitted(fit: Callable[[], Any]) -> _Fit:
         warnings.simplefilter("always")
         try:
             model = fit()
+        except UnknownName:
+            raise
         except Exception as raised:  # both fits may fail, and should then fail alike
             error = raised
     warned = [f"{w.category.__name__}: {_first_line(w.message)}" for w in caught]
@@ -139,11 +144,8 @@ def _models(pooled: _Fit, over: _Fit, X: Any, rtol: float, atol: float) -> Itera
         warnings.simplefilter("ignore")
         for method in _METHODS:
             if hasattr(pooled.model, method):
-                ask = getattr(over.model, method, None)
-                answers = MISSING if ask is None else ask(X)
-                yield compare(
-                    f"{method}(X)", np.asarray(_plain(getattr(pooled.model, method)(X))), _plain(answers), rtol, atol
-                )
+                a, b = (_answer(model, method, X) for model in (pooled.model, over.model))
+                yield compare(f"{method}(X)", a, b, rtol, atol)
 
 
 def _attributes(pooled: Any, over: Distributed) -> Iterator[tuple[str, Any, Any]]:
@@ -155,10 +157,12 @@ def _attributes(pooled: Any, over: Distributed) -> Iterator[tuple[str, Any, Any]
         yield from parts("", pooled, over.to_sklearn())
 
 
-def _plain(answers: Any) -> Any:
-    """Answers as one array: of sparse ones all entries, of a data frame its values."""
-    if answers is MISSING:
-        return answers
+def _answer(model: Any, method: str, X: Any) -> Any:
+    """Answers as one array: of sparse ones all entries, of a data frame its values, of neighbours the distances."""
+    if not hasattr(model, method):
+        return MISSING
+    answers = getattr(model, method)(X)
+    answers = answers[0] if method == "kneighbors" else answers
     return answers.toarray() if hasattr(answers, "toarray") else np.asarray(answers)
 
 

@@ -105,7 +105,7 @@ class Verification:
         said = f"{self.estimator} over {self.where}: "
         if self.ok:
             same = not any(one.differ for one in self.differences)
-            return f"{said}as on the pooled rows{', in every bit' if same else f' within {self.rtol:g}'}"
+            return f"{said}as on the pooled rows{', in every bit' if same else f' within {self.rtol or self.atol:g}'}"
         some, all_ = len(self.failed), len(self.differences)
         return f"{said}{some} of {all_} {'is' if some == 1 else 'are'} not as on the pooled rows"
 
