@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 
 from atoll.errors import InvalidData, UnknownName
@@ -638,6 +639,9 @@ def test_report_by_hand() -> None:
         result.total_variation,
         [(3 / 4 - 4 / 9 + 1 / 4 - 1 / 9 + 4 / 9) / 2, (4 / 9 + 1 / 9 + 1 - 4 / 9) / 2, (1 - 4 / 9 + 1 / 9 + 4 / 9) / 2],
     )
+    pooled = np.array([4, 1, 4]) / 9
+    distances = [jensenshannon(np.array(row) / sum(row), pooled, base=2) for row in COUNTS]
+    np.testing.assert_allclose(result.jensen_shannon, np.square(distances), rtol=1e-12)
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     np.testing.assert_allclose(result.effective_classes, [math.exp(entropy), 1, 1])
     # Mean absolute difference over twice the mean: (2 · (0 + 3 + 3)) / 9 / (2 · 3).
@@ -661,6 +665,8 @@ def test_report_stays_in_range(n_nodes: int, n_classes: int, seed: int) -> None:
     result = PartitionReport.from_counts(range(n_nodes), range(n_classes), counts)
     assert (result.total_variation >= 0).all()
     assert (result.total_variation <= 1).all()
+    assert (result.jensen_shannon >= -1e-12).all()
+    assert (result.jensen_shannon <= result.total_variation + 1e-12).all()
     assert (result.effective_classes >= 1 - 1e-12).all()
     assert (result.effective_classes <= n_classes + 1e-12).all()
     assert -1e-12 <= result.gini <= 1 - 1 / n_nodes
@@ -670,7 +676,7 @@ def test_report_stays_in_range(n_nodes: int, n_classes: int, seed: int) -> None:
 
 def test_report_of_nodes_without_rows() -> None:
     result = PartitionReport.from_counts(["a", "b"], ["x", "y"], [[2, 2], [0, 0]])
-    assert result.to_dict()["total_variation"] == [0.0, None]
+    assert result.to_dict()["total_variation"] == result.to_dict()["jensen_shannon"] == [0.0, None]
     assert result.effective_classes.tolist() == pytest.approx([2.0, 0.0])
     assert result.gini == pytest.approx(0.5)
     assert "–" in str(result)
@@ -681,11 +687,11 @@ def test_report_of_nodes_without_rows() -> None:
 def test_report_as_text() -> None:
     assert str(PartitionReport.from_counts(["a", "b", "c"], ["x", "y", "z"], COUNTS)).splitlines() == [
         "9 rows over 3 nodes, 3 classes; Gini of the sizes 0.22",
-        "node  rows  x  y  z  variation  effective classes",
-        "a        4  3  1  0       0.44               1.75",
-        "b        4  0  0  4       0.56               1.00",
-        "c        1  1  0  0       0.56               1.00",
-        "all      9  4  1  4                          2.62",
+        "node  rows  x  y  z  variation  divergence  effective classes",
+        "a        4  3  1  0       0.44        0.27               1.75",
+        "b        4  0  0  4       0.56        0.36               1.00",
+        "c        1  1  0  0       0.56        0.36               1.00",
+        "all      9  4  1  4                                      2.62",
     ]
     assert repr(PartitionReport.from_counts(["a"], ["x"], [[1]])) == "PartitionReport(1 node, 1 row)"
 
@@ -697,7 +703,7 @@ def test_a_long_report_is_shortened_and_adds_up() -> None:
     assert len(lines) == 1 + 1 + 30 + 1 + 1
     assert "16 others" in lines[1]
     assert len({len(line) for line in lines[1:-1]}) == 1
-    numbers = [int(cell) for cell in lines[2].split()[1:-2]]
+    numbers = [int(cell) for cell in lines[2].split()[1:-3]]
     assert numbers[0] == sum(numbers[1:]) == counts[0].sum()
 
 
@@ -708,7 +714,8 @@ def test_report_as_plain_values() -> None:
     assert plain["counts"] == COUNTS
     assert plain["rows"] == [4, 4, 1]
     assert plain["gini"] == pytest.approx(2 / 9)
-    assert set(plain) == {"nodes", "classes", "counts", "rows", "total_variation", "effective_classes", "gini"}
+    distances = {"total_variation", "jensen_shannon"}
+    assert set(plain) == {"nodes", "classes", "counts", "rows", "effective_classes", "gini"} | distances
 
 
 def test_report_as_html_escapes_and_is_well_formed() -> None:
@@ -718,7 +725,7 @@ def test_report_as_html_escapes_and_is_well_formed() -> None:
     assert "<b>" not in html
     root = ElementTree.fromstring(html)
     cells = ["".join(cell.itertext()) for cell in root.iter("td")]
-    assert cells[:5] == ["3", "1", "2", "0.07", "1.89"]
+    assert cells[:6] == ["3", "1", "2", "0.07", "0.00", "1.89"]
     assert [cell.text for cell in root.iter("th")][:4] == ["node", "rows", "x&y", "<b>"]
     assert len(list(root.iter("{http://www.w3.org/2000/svg}svg"))) == 1
 

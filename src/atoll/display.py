@@ -18,7 +18,7 @@ __all__ = ["aligned", "data_frame", "html_table", "middle_left_out", "shown"]
 _WIDTH = 120  # letters
 
 
-def aligned(rows: Sequence[Sequence[str]], words: int = 1) -> str:
+def aligned(rows: Sequence[Sequence[str]], words: int = 1, width: float = _WIDTH) -> str:
     """Lines with their columns under each other; where they are too wide, the rest of the columns as a further table.
 
     Parameters
@@ -27,6 +27,8 @@ def aligned(rows: Sequence[Sequence[str]], words: int = 1) -> str:
         The first is the header.
     words : int, default=1
         So many columns hold words and are set flush left; the others are flush right.
+    width : float, default=120
+        Letters in a line, at most.
 
     Returns
     -------
@@ -41,18 +43,18 @@ def aligned(rows: Sequence[Sequence[str]], words: int = 1) -> str:
     rome     8
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n\n".join(_block(rows, widths, words, part) for part in _parts(widths, words))
+    return "\n\n".join(_block(rows, widths, words, part) for part in _parts(widths, words, width))
 
 
-def _parts(widths: Sequence[int], words: int) -> list[list[int]]:
+def _parts(widths: Sequence[int], words: int, width: float) -> list[list[int]]:
     """Columns of each table: as many as fit beside the words, which every table repeats."""
     parts: list[list[int]] = []
-    room = 0
+    room = 0.0
     for i in range(words, len(widths)):
         room -= widths[i] + 2
         if room < 0 or not parts:
             parts.append(list(range(words)))
-            room = _WIDTH - sum(widths[:words]) - 2 * words - widths[i]
+            room = width - sum(widths[:words]) - 2 * words - widths[i]
         parts[-1].append(i)
     return parts or [list(range(len(widths)))]
 

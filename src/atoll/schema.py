@@ -95,8 +95,8 @@ class Schema(NamedTuple):
         if self.form is not None:
             X: Any = Table.empty(self.form)
         else:
-            X = np.zeros((0, self.n_features), dtype=self.dtype)
-            X = sp.csr_matrix(X) if self.sparse else X
+            made: Any = sp.csr_matrix if self.sparse else np.zeros
+            X = made((0, self.n_features), dtype=self.dtype)
         whole = Shard.of("(empty)", X, y, feature_names=self.feature_names, columns=columns, raw=True)
         return empty_shard(whole)
 

@@ -6,7 +6,7 @@ import importlib
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -117,11 +117,19 @@ def _check_types(schema: Any, names: list[str], where: str, arrow: Any) -> None:
             raise InvalidData(explain("rows on disk are numbers", got=got, where=where, hint=hint))
 
 
+class _Spool:
+    """A file without a name, open as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def __del__(self) -> None:
+        self.file.close()
+
+
 def _spool(batches: Any, names: list[str], target: str | None, where: str) -> tuple[Array, list[Any]]:
-    """Write rows after each other into a file without a name, and map it."""
-    spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the rows
-    labels: list[Any] = []
-    n = 0
+    """Write rows after each other into a file, and map it."""
+    spool, labels, n = _Spool(), [], 0
     for batch in batches:
         rows = np.empty((batch.num_rows, len(names)))
         for j, name in enumerate(names):
@@ -129,13 +137,13 @@ def _spool(batches: Any, names: list[str], target: str | None, where: str) -> tu
         if np.isnan(rows).any():
             column = names[int(np.isnan(rows).any(axis=0).argmax())]
             raise InvalidData(explain(f"column {column!r} has missing values", where=where, hint="fill them first"))
-        rows.tofile(spool)
+        rows.tofile(spool.file)
         n += len(rows)
         if target is not None:
             labels += batch.column(target).to_pylist()
-    spool.flush()
-    X: Any = np.memmap(spool, dtype=np.float64, mode="r", shape=(n, len(names)))
-    X.filename, X.spool = f"/dev/fd/{spool.fileno()}", spool  # by which a local worker opens it too
+    spool.file.flush()
+    X: Any = np.memmap(spool.file, dtype=np.float64, mode="r", shape=(n, len(names)))
+    X.filename, X.spool = f"/dev/fd/{spool.file.fileno()}", spool  # by which a local worker opens it too
     return X, labels
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,8 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     checks: dict[str, Any] = {"skip_check_array": True} if given else rows
     X = _checked_given(estimator, X) if given else X
     if not targets:
-        X = validate_data(wrapper, X, **checks)
+        with _in_own_words(estimator, X):
+            X = validate_data(wrapper, X, **checks)
         return (as_rows(X, raw=True) if given else X), None
     several = bool(get_tags(estimator).target_tags.multi_output) or scores
     y_checks = {"multi_output": several, "y_numeric": is_regressor(estimator)}
@@ -74,6 +77,16 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
         return X, _labels(y, several)
     _refuse_text(estimator, is_regressor(estimator) and target.dtype.kind == "U")
     return X, target
+
+
+@contextmanager
+def _in_own_words(estimator: Any, X: Any) -> Iterator[None]:
+    """Have the estimator itself refuse what is refused, where it says more; an error within is raised otherwise."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        clone(estimator).fit(X)
+        raise
 
 
 def _sparse(estimator: Any) -> Any:

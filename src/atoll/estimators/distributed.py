@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
@@ -149,7 +150,8 @@ class Distributed(OverNodes):
             else:
                 self._ordinary = copy.copy(model)
             for name, of in self._per_row().items():
-                setattr(self._ordinary, name, of(self._ordinary, whole))
+                with suppress(AttributeError):  # parameters decide whether it is there at all
+                    setattr(self._ordinary, name, of(self._ordinary, whole))
         return self._ordinary
 
     def _row_attribute(self, name: str) -> Any:

@@ -78,14 +78,14 @@ class Methods:
         return self._ask("decision_function", X)
 
     @available_if(_has("transform"))
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Any, **params: Any) -> Any:
         """Transform each row of X."""
-        return self._ask("transform", X)
+        return self._ask("transform", X, **params)
 
     @available_if(_has("inverse_transform"))
-    def inverse_transform(self, X: Any) -> Any:
+    def inverse_transform(self, X: Any, **params: Any) -> Any:
         """Undo `transform`."""
-        return self._ask("inverse_transform", X)
+        return self._ask("inverse_transform", X, **params)
 
     @available_if(_has("get_feature_names_out"))
     def get_feature_names_out(self, input_features: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from atoll.display import aligned, html_table, middle_left_out, shown
+from atoll.display import aligned, html_table, middle_left_out
 from atoll.errors import InvalidData, explain
 from atoll.partition.labels import encode
 from atoll.trees import Array
@@ -170,7 +171,7 @@ class PartitionReport:
         return f"PartitionReport({_amount(len(self.names), 'node')}, {_amount(int(self.rows.sum()), 'row')})"
 
     def __str__(self) -> str:
-        return f"{self._headline()}\n{aligned(self._table())}"
+        return f"{self._headline()}\n{aligned(self._table(), width=math.inf)}"
 
     def _repr_html_(self) -> str:
         table = html_table(self._table())
@@ -188,7 +189,7 @@ class PartitionReport:
         apart = zip(self.total_variation, self.jensen_shannon, strict=True)
         numbers = zip(self.rows, counts, apart, self.effective_classes, strict=True)
         body = [
-            [_short(name), str(n), *map(str, row), *(shown(v, 2) for v in distances), f"{effective:.2f}"]
+            [_short(name), str(n), *map(str, row), *map(_two, distances), f"{effective:.2f}"]
             for name, (n, row, distances, effective) in zip(self.names, numbers, strict=True)
         ]
         effective = _effective(self.counts.sum(axis=0, keepdims=True))[0]
@@ -262,6 +263,10 @@ def _effective(counts: Array) -> Array:
 def _bits(shares: Array) -> Array:
     """Shannon's entropy of shares, along the last axis."""
     return np.asarray(-(shares * np.log2(np.where(shares > 0, shares, 1.0))).sum(axis=-1))
+
+
+def _two(value: float) -> str:
+    return "–" if math.isnan(value) else f"{abs(value):.2f}"
 
 
 def _amount(n: int, noun: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from sklearn.preprocessing import Binarizer, FunctionTransformer, Normalizer, PolynomialFeatures
 
 from atoll.recipes.base import recipe
@@ -18,8 +19,8 @@ __all__ = ["fit_function", "fit_stateless"]
 def fit_stateless(estimator: Any, rounds: Rounds) -> Any:
     """Exact: nothing is asked of the nodes beyond how many columns there are."""
     schema = rounds.schema
-    rows = np.zeros((2, schema.n_features), dtype=schema.dtype)
-    return estimator.fit(in_form(rows, schema))
+    made_up: Any = sp.csr_matrix if schema.sparse else np.zeros
+    return estimator.fit(made_up((2, schema.n_features), dtype=schema.dtype))
 
 
 @recipe(FunctionTransformer)

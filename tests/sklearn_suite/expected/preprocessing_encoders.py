@@ -7,4 +7,8 @@ from __future__ import annotations
 
 __all__ = ["EXPECTED"]
 
-EXPECTED: dict[str, str] = {}
+EXPECTED: dict[str, str] = {
+    "sklearn.preprocessing.tests.test_encoders::test_ordinal_encoder_python_integer": (
+        "whole numbers of more than 64 bits do not travel between nodes; they are refused by name"
+    ),
+}
