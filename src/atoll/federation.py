@@ -14,7 +14,7 @@ from sklearn.utils import get_tags
 
 from atoll.datasets import open_rows
 from atoll.errors import InvalidData, explain
-from atoll.evaluation import Evaluation, count_classes, evaluate, subject_of
+from atoll.evaluation import Description, Evaluation, count_classes, describe, evaluate, subject_of
 from atoll.messages import digest
 from atoll.models import to_bytes
 from atoll.nodes import Nodes
@@ -92,8 +92,9 @@ class Federation(Nodes):
             Rows that every node has at least.
         feature_names : sequence of str, optional
             Names of the columns; those of a data frame by default.
-        sample_weight : array-like of shape (n,), optional
-            Weights of the rows, for estimators whose `fit` takes them.
+        sample_weight : array-like of shape (n,) or mapping of str to array-like, optional
+            Weights of the rows, for estimators whose `fit` takes them; in a pipeline for every step that does. A
+            mapping has weights for single steps too: ``{"ridge__sample_weight": …}``.
         random_state : int, RandomState, Generator or None
             Seed of the split and of every run; None is 0.
         **settings
@@ -112,7 +113,8 @@ class Federation(Nodes):
             If there is no such partition, topology or engine.
         """
         seed = as_seed(random_state)
-        columns = {} if sample_weight is None else {"sample_weight": np.asarray(sample_weight, dtype=np.float64)}
+        given = sample_weight if isinstance(sample_weight, Mapping) else {"sample_weight": sample_weight}
+        columns = {name: np.asarray(w, dtype=np.float64) for name, w in given.items() if w is not None}
         whole = Shard.of("(all rows)", X, y, feature_names=feature_names, columns=columns)
         if isinstance(partition, str):
             labels = whole.n_rows if whole.y is None else whole.y
@@ -325,6 +327,35 @@ class Federation(Nodes):
         found = search(rounds, estimator, grid, scoring=scoring, cv=cv, refit=refit, error_score=error_score)
         found.run_ = rounds.run
         return found
+
+    def describe(self, *, per_node: bool = True) -> Description:
+        """What the rows are like: what `DataFrame.describe(include="all")` says of them, and how they are spread.
+
+        Counts, means and spreads are added up, quartiles are found by counting rows below thresholds, the values of
+        categories are joined; no row leaves its node. With `per_node` each node also tells the same of its own rows.
+
+        Parameters
+        ----------
+        per_node : bool, default=True
+            Whether nodes tell about their own rows, or only what is common to all is formed.
+
+        Returns
+        -------
+        Description
+            Columns of all rows and by node; `imbalance` is what `report` gives.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from atoll import Federation
+        >>> X, y = load_iris(return_X_y=True)
+        >>> found = Federation.simulate(X, y, n_nodes=3, partition="label").describe()
+        >>> found.columns["0"].q50, found.by_node["node-1"]["0"].q50
+        (5.8, 5.9)
+        """
+        rounds = self.rounds("describe", name=f"describe-{'nodes' if per_node else 'sums'}")
+        rounds.meet(classes=False)
+        return describe(rounds, per_node=per_node)
 
     def report(self) -> PartitionReport:
         """Who has how many rows of which class, and how far that is from the same mix everywhere.

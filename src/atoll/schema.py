@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from atoll.errors import InvalidData, SchemaMismatch, explain
-from atoll.shards import Shard, empty_shard, is_sparse
+from atoll.shards import Shard, empty_shard, is_sparse, weight_names
 from atoll.specs import Spec
 from atoll.table import Form, Kind, Table
 from atoll.trees import Array, Tree
@@ -41,8 +41,8 @@ class Schema(NamedTuple):
         `""` without targets; `"U"` for text, `"O"` for text that is given back as Python objects.
     classes : tuple of ndarray
         The union of classes, sorted, one array per output; empty unless asked for.
-    weighted : bool
-        Whether rows have sample weights.
+    weights : tuple of str
+        Names of the columns with weights of rows: ``sample_weight``, and those for one step of a pipeline.
     finite : bool
         Whether no value was missing or infinite in the rows as they were given.
     form : Form or None
@@ -60,7 +60,7 @@ class Schema(NamedTuple):
     n_outputs: int
     target_dtype: str
     classes: tuple[Array, ...]
-    weighted: bool = False
+    weights: tuple[str, ...] = ()
     finite: bool = True
     form: Form | None = None
     uneven: bool = False
@@ -85,13 +85,18 @@ class Schema(NamedTuple):
         """Classes per output."""
         return [len(c) for c in self.classes]
 
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have sample weights."""
+        return "sample_weight" in self.weights
+
     def empty(self) -> Shard:
         """A shard without rows that looks like every node's."""
         y = None
         if self.target_dtype:
             shape = (0, self.n_outputs) if self.n_outputs else (0,)
             y = np.zeros(shape, dtype="U1" if self.target_dtype in _TEXT else self.target_dtype)
-        columns = {"sample_weight": np.zeros(0)} if self.weighted else {}
+        columns = {name: np.zeros(0) for name in self.weights}
         if self.form is not None:
             X: Any = Table.empty(self.form)
         else:
@@ -114,7 +119,7 @@ class Schema(NamedTuple):
         """
         return self._replace(
             n_features=empty.n_features, feature_names=empty.feature_names, dtype=empty.X.dtype.str,
-            sparse=is_sparse(empty.X), weighted="sample_weight" in empty.columns,
+            sparse=is_sparse(empty.X), weights=weight_names(empty),
             form=empty.X.form if isinstance(empty.X, Table) else None, uneven=False,
         )  # fmt: skip
 
@@ -164,7 +169,7 @@ def agree(nodes: Sequence[str], answers: Tree, *, empty: bool = False) -> Schema
         n_outputs=int(answers["outputs"][0]),
         target_dtype=target,
         classes=_union(answers, target),
-        weighted=bool(answers["weighted"].any()),
+        weights=tuple(np.unique(answers["weights"]).tolist()),
         finite=bool(answers["finite"].all()),
         form=form,
         uneven=mixed or len(set(own)) > 1,

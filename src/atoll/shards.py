@@ -13,7 +13,7 @@ from atoll.errors import InvalidData, explain
 from atoll.table import Table, is_frame
 from atoll.trees import Array, Tree, nbytes
 
-__all__ = ["Shard", "as_rows", "as_target", "blank", "empty_shard", "is_sparse", "on_file", "weights"]
+__all__ = ["Shard", "as_rows", "as_target", "blank", "empty_shard", "is_sparse", "on_file", "weight_names", "weights"]
 
 T = TypeVar("T")
 
@@ -223,6 +223,11 @@ def on_file(X: object) -> bool:
 def weights(shard: Shard) -> Array | None:
     """The sample weights of a node's rows, float64 of shape (n,); None where every row counts once."""
     return shard.columns.get("sample_weight")
+
+
+def weight_names(shard: Shard) -> tuple[str, ...]:
+    """The columns with weights of rows: ``sample_weight``, and ``step__sample_weight`` for a step of a pipeline."""
+    return tuple(sorted(name for name in shard.columns if name.endswith("sample_weight")))
 
 
 def blank() -> Shard:

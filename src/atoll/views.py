@@ -21,7 +21,7 @@ from sklearn.base import BaseEstimator
 from atoll import models
 from atoll.errors import InvalidData, explain
 from atoll.messages import digest
-from atoll.shards import Shard, as_rows, empty_shard, is_sparse, weights
+from atoll.shards import Shard, as_rows, empty_shard, is_sparse, weight_names, weights
 from atoll.specs import Registry, Spec
 from atoll.table import Form, Table
 from atoll.trees import Array, Tree
@@ -37,6 +37,7 @@ __all__ = [
     "numbers",
     "of_class",
     "scaled",
+    "step_weights",
     "transformed",
     "viewer",
     "views",
@@ -293,6 +294,33 @@ def of_class(code: int) -> Spec:
 @views.register("of_class")
 def _of_class(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
     return shard.take(np.flatnonzero(shard.columns["code"] == settings["code"]))
+
+
+def step_weights(step: str, *, plain: bool) -> Spec:
+    """The view of rows with the weights that are meant for one step of a pipeline.
+
+    Parameters
+    ----------
+    step : str
+        Its name; ``step__sample_weight`` becomes ``sample_weight``, weights for other steps are left out.
+    plain : bool
+        Whether weights that name no step are for this one too.
+
+    Returns
+    -------
+    Spec
+    """
+    return Spec("step_weights", {"step": step, "plain": plain})
+
+
+@views.register("step_weights")
+def _step_weights(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
+    names, prefix = weight_names(shard), f"{settings['step']}__"
+    kept = {name: array for name, array in shard.columns.items() if name not in names}
+    if settings["plain"] and "sample_weight" in names:
+        kept["sample_weight"] = shard.columns["sample_weight"]
+    kept |= {name.removeprefix(prefix): shard.columns[name] for name in names if name.startswith(prefix)}
+    return replace(shard, columns=kept)
 
 
 def transformed(transformer: Any) -> Spec:

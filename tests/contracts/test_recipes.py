@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.preprocessing import LabelBinarizer, LabelEncoder
 
 from atoll import Distributed, Federated, Federation, wire
 from atoll.engines import close_all
@@ -68,7 +69,8 @@ def fitted(make, name, partition, n_nodes, **settings):
 
 
 def test_every_supported_estimator_has_an_example():
-    assert set(supported()) == set(EXAMPLES)
+    of_labels = {LabelBinarizer, LabelEncoder}  # they take no rows; see recipes/test_label.py
+    assert set(supported()) - of_labels == set(EXAMPLES)
 
 
 @grid(SAMPLE)

@@ -22,7 +22,10 @@ EXAMPLES: dict[type, list[Example]] = {
         Example(lambda name: KMeans(3, init="random", n_init=2, random_state=0, algorithm="elkan"), sends_rows=True),
     ],
     MiniBatchKMeans: [
-        Example(lambda name: MiniBatchKMeans(3, init=start(name), batch_size=64, max_iter=3, random_state=0)),
+        Example(
+            lambda name: MiniBatchKMeans(3, init=start(name), batch_size=64, max_iter=3, random_state=0),
+            sends_rows=True,
+        ),
         Example(lambda name: MiniBatchKMeans(3, batch_size=64, max_iter=3, random_state=1), sends_rows=True),
     ],
 }

@@ -41,5 +41,5 @@ def asked(name: str) -> dict[str, Asked]:
     payload: Tree = {"mean": mean, "factor": np.full_like(mean, 0.5)}
     return {
         "classes.scatter": Asked({**settings, "fourth": True}, payload, "Sum", seen),
-        "classes.triangle": Asked(settings, payload, "Triangle", seen),
+        "classes.triangle": Asked(settings, {"mean": mean}, "Triangle", seen),
     }

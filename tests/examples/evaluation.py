@@ -45,4 +45,7 @@ def asked(name: str) -> dict[str, Asked]:
         "metrics.range": Asked(scores, {}, "Extrema", seen),
         "metrics.histogram": Asked({**scores, "bins": 5}, ends, "Sum", seen),
         "metrics.scores": Asked(scores, {}, "Each", seen),
+        "summary.numbers": Asked({}, {}, "Each"),
+        "summary.target": Asked({}, {}, "Extrema"),
+        "summary.values": Asked({}, {str(j): np.unique(column) for j, column in enumerate(data(name)[0].T)}, "Each"),
     }

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA
@@ -231,3 +232,51 @@ class TestRefused:
                 warnings.simplefilter("error")
                 with pytest.raises(ValueError, match=r"NaN|not finite"):
                     model.fit(frame, self.ill)
+
+
+class TestWeights:
+    """Weights reach the steps that they name; those that name none reach every step that knows weights."""
+
+    def setup_method(self):
+        rng = np.random.default_rng(2)
+        self.X = rng.normal(size=(80, 3)) * [1, 10, 100]
+        self.y = self.X @ [1.0, 0.2, 0.01] + rng.normal(size=80)
+        self.weight = rng.integers(0, 4, size=80).astype(float)
+        self.chain = make_pipeline(StandardScaler(), Ridge())
+
+    def close(self, model, pooled):
+        np.testing.assert_allclose(model.estimator_[-1].coef_, pooled[-1].coef_, rtol=1e-9)
+        np.testing.assert_allclose(model.estimator_[0].mean_, pooled[0].mean_, rtol=1e-9)
+
+    @pytest.mark.parametrize("step", ["ridge", "standardscaler"])
+    def test_of_one_step(self, step):
+        given = {f"{step}__sample_weight": self.weight}
+        pooled = clone(self.chain).fit(self.X, self.y, **given)
+        self.close(Distributed(self.chain, n_nodes=3).fit(self.X, self.y, **given), pooled)
+        sites = Federation.simulate(self.X, self.y, n_nodes=3, sample_weight=given)
+        self.close(Federated(self.chain).fit(sites), pooled)
+
+    def test_of_all_steps_are_repeated_rows(self):
+        sites = Federation.simulate(self.X, self.y, n_nodes=3, sample_weight=self.weight)
+        often = np.repeat(np.arange(80), self.weight.astype(int))
+        self.close(Federated(self.chain).fit(sites), clone(self.chain).fit(self.X[often], self.y[often]))
+
+    def test_routed_to_those_that_ask(self):
+        with config_context(enable_metadata_routing=True):
+            chain = make_pipeline(
+                StandardScaler().set_fit_request(sample_weight=False), Ridge().set_fit_request(sample_weight=True)
+            )
+            pooled = clone(chain).fit(self.X, self.y, sample_weight=self.weight)
+            self.close(Distributed(chain, n_nodes=3).fit(self.X, self.y, sample_weight=self.weight), pooled)
+
+    def test_of_a_step_within_a_step(self):
+        chain = make_pipeline(make_pipeline(StandardScaler()), Ridge())
+        given = {"pipeline__standardscaler__sample_weight": self.weight}
+        pooled = clone(chain).fit(self.X, self.y, **given)
+        model = Distributed(chain, n_nodes=3).fit(self.X, self.y, **given)
+        np.testing.assert_allclose(model.estimator_[-1].coef_, pooled[-1].coef_, rtol=1e-9)
+
+    def test_of_steps_that_are_not_there_or_know_none(self):
+        for name in ("sample_weight", "lasso__sample_weight", "ridge__weights"):
+            with pytest.raises(TypeError, match=name):
+                Distributed(self.chain).fit(self.X, self.y, **{name: self.weight})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +16,26 @@ from atoll.combine import Sum
 from atoll.datasets import Dataset
 from atoll.errors import InvalidData, explain
 from atoll.estimators import Distributed, Federated
+from atoll.evaluation import Evaluation, evaluate_answers
 from atoll.federation import Federation
 from atoll.messages import DEFAULT_RULE, Rule
 from atoll.partition import PartitionReport, by_column, report, split
 from atoll.report import Result
 from atoll.trees import Array
 
-__all__ = ["Nodes", "Rows", "Task", "class_names", "deal", "hold_out", "over_nodes", "pooled", "start", "task_of"]
+__all__ = [
+    "Nodes",
+    "Rows",
+    "Task",
+    "class_names",
+    "deal",
+    "deal_test",
+    "hold_out",
+    "over_nodes",
+    "pooled",
+    "start",
+    "task_of",
+]
 
 
 class Rows(NamedTuple):
@@ -38,6 +51,8 @@ class Rows(NamedTuple):
         Which rows of the table are held out.
     node : ndarray of shape (n_train,), or None
         Node of each row to train on, where a column says so.
+    node_test : ndarray of shape (n_test,), or None
+        Node of each row held out, likewise.
     """
 
     X_train: Array
@@ -46,6 +61,7 @@ class Rows(NamedTuple):
     y_test: Array | None
     test: Array
     node: Array | None = None
+    node_test: Array | None = None
 
 
 class Task(NamedTuple):
@@ -176,7 +192,7 @@ def hold_out(table: Dataset, test_size: float, seed: int) -> Rows:
     return Rows(
         table.X[train], table.X[test],
         None if y is None else y[train], None if y is None else y[test],
-        test, None if node is None else node[train],
+        test, None if node is None else node[train], None if node is None else node[test],
     )  # fmt: skip
 
 
@@ -194,6 +210,27 @@ def deal(rows: Rows, nodes: Nodes) -> tuple[tuple[str, ...] | None, list[Array]]
         return by_column(rows.node)
     labels: Any = len(rows.X_train) if rows.y_train is None else rows.y_train
     return None, split(labels, nodes.n_nodes, nodes.partition, random_state=nodes.seed)
+
+
+def deal_test(rows: Rows, nodes: Nodes, names: Sequence[str]) -> Array | None:
+    """The node of each row held out: by its column, or dealt as the rows to train on were.
+
+    Returns
+    -------
+    ndarray of shape (n_test,), or None
+        None where they are too few for all nodes.
+    """
+    if rows.node_test is not None:
+        return rows.node_test.astype(np.str_)
+    labels: Any = len(rows.X_test) if rows.y_test is None else rows.y_test
+    try:
+        parts = split(labels, nodes.n_nodes, nodes.partition, random_state=nodes.seed)
+    except InvalidData:
+        return None
+    dealt = np.empty(len(rows.X_test), dtype=object)
+    for name, part in zip(names, parts, strict=True):
+        dealt[part] = name
+    return dealt.astype(np.str_)
 
 
 def class_names(table: Dataset, task: Task) -> dict[Any, str]:
@@ -289,7 +326,23 @@ def over_nodes(
     by_text = {str(label): name for label, name in classes.items()}
     named = [by_text.get(name, name) for name in counted.classes]
     held = PartitionReport.from_counts(counted.names, named, counted.counts)
-    return Result(nodes.trust, score, agreement, seconds, answers, model.run_, held, nodes.words)
+    judged = _judged(estimator, rows, task, nodes, model.run_.nodes, answers, classes)
+    return Result(nodes.trust, score, agreement, seconds, answers, model.run_, held, nodes.words, judged)
+
+
+def _judged(
+    estimator: Any, rows: Rows, task: Task, nodes: Nodes, names: Sequence[str], answers: Array, classes: dict[Any, str]
+) -> Evaluation | None:
+    """The answers by node and by class."""
+    dealt = deal_test(rows, nodes, names) if task.needs_target else None
+    if dealt is None or rows.y_test is None:
+        return None
+    kind = type(estimator).__name__
+    if task.measure != "accuracy":
+        return evaluate_answers(rows.y_test, answers, dealt, task="numbers", name=kind)
+    known = classes if len(set(classes.values())) == len(classes) else {}
+    truth, given = ([known.get(v, str(v)) for v in labels.tolist()] for labels in (rows.y_test, answers))
+    return evaluate_answers(truth, given, dealt, task="classes", name=kind)
 
 
 def _trained(estimator: Any, rows: Rows, nodes: Nodes) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["as_data", "busy", "emit", "emit_json", "print_report", "render", "say"]
 
 _WIDTH = 110  # columns where there is no terminal
+_MOST_CLASSES = 30  # more are shown in the report only
 
 
 def emit(text: str) -> None:
@@ -111,7 +112,9 @@ def print_report(report: Report, written: Sequence[tuple[str, str]]) -> None:
     table.add_column("left each node")
     for result in report.results:
         table.add_row(*map(Text, _cells(result)))
-    render(table, *_words(report), *(Text(f"note: {note}") for note in report.notes))
+    render(
+        table, *_by_node(report), *_by_class(report), *_words(report), *(Text(f"note: {note}") for note in report.notes)
+    )
     for kind, path in written:
         emit(f"{kind}: {path}\n")
 
@@ -126,6 +129,38 @@ def _cells(result: Result) -> list[str]:
     left = ", ".join(op.rpartition(".")[2] for op in result.left())
     moved = human_bytes(run.bytes_up + run.bytes_down)
     return [result.label, f"{result.score:.4f}", agreement, str(run.rounds), moved, f"{result.seconds:.3f}", left]
+
+
+def _by_node(report: Report) -> list[RenderableType]:
+    """Every metric over all held-out rows and on the worst node, a column per way to train."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not report.judged:
+        return []
+    table = Table.grid(padding=(0, 2))
+    table.add_row("", *(Text(result.name, "bold") for result, _ in report.judged))
+    columns = [found.summary()[1:] for _, found in report.judged]
+    for lines in zip(*columns, strict=True):
+        table.add_row(Text(lines[0][0], "bold"), *(Text(f"{line[1]}, worst {line[-1]}") for line in lines))
+    return [Text("Held-out rows, all and on the worst node:"), table, Text("")]
+
+
+def _by_class(report: Report) -> list[RenderableType]:
+    """Precision, recall and F of each class, as the first result over nodes has them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    named = [(result, found) for result, found in report.judged if 1 < len(found.classes) <= _MOST_CLASSES]
+    if not named:
+        return []
+    result, found = named[0]
+    table = Table.grid(padding=(0, 2))
+    for i in range(5):
+        table.add_column(justify="right" if i else "left")
+    for j, line in enumerate(found.by_class()):
+        table.add_row(*(Text(word, "bold" if not j or not i else "") for i, word in enumerate(line)))
+    return [Text(f"Held-out rows by class ({result.name}):"), table, Text("")]
 
 
 def _words(report: Report) -> list[RenderableType]:
@@ -177,4 +212,5 @@ def _result(result: Result) -> dict[str, Any]:
         "rounds": run.rounds, "bytes_up": run.bytes_up, "bytes_down": run.bytes_down,
         "partition": None if result.rows is None else result.rows.to_dict(),
         "left": [one._asdict() for one in run.disclosures()], "notes": list(run.notes),
+        "evaluation": None if result.by_node is None else result.by_node.to_dict(),
     }  # fmt: skip

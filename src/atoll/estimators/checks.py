@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from sklearn import get_config
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.exceptions import DataConversionWarning
 from sklearn.preprocessing import LabelEncoder
@@ -18,12 +19,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, has_fit_parameter, validate_data
 
 from atoll.errors import InvalidData, explain
-from atoll.recipes.needs import ENCODERS, IMPUTERS, as_given, entry, finiteness, of_labels
+from atoll.recipes.needs import ENCODERS, IMPUTERS, as_given, entry, finiteness, of_labels, takes_tables
 from atoll.schema import Schema
 from atoll.shards import as_rows, as_target, is_sparse
 from atoll.trees import Array
 
-__all__ = ["check_targets", "checked", "checked_weight"]
+__all__ = ["check_targets", "checked", "checked_weights"]
 
 
 def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
@@ -61,14 +62,14 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     if not targets:
         with _in_own_words(estimator, X):
             X = validate_data(wrapper, X, **checks)
-        return (as_rows(X, raw=True) if given else X), None
+        return (_as_table(estimator, X) if given else X), None
     several = bool(get_tags(estimator).target_tags.multi_output) or scores
     y_checks = {"multi_output": several, "y_numeric": is_regressor(estimator)}
     X, y = validate_data(wrapper, X, y, **(checks if given else checks | y_checks))
     if given:
         y = _check_y(y, estimator=wrapper, **y_checks)  # alone, for it must not forget the names of the columns
         check_consistent_length(X, y)
-        X = as_rows(X, raw=True)
+        X = _as_table(estimator, X)
     y = y.toarray() if is_sparse(y) else np.asarray(y)
     if scores and y.shape[1:] == (1,):
         y = column_or_1d(y, warn=True)
@@ -106,6 +107,16 @@ def _checked_given(estimator: Any, X: Any) -> Any:
     elif not hasattr(X, "shape"):
         X = check_array(X, ensure_all_finite="allow-nan", dtype=object)
     return X
+
+
+def _as_table(estimator: Any, X: Any) -> Any:
+    """Rows with their kinds kept. What no table takes is refused in scikit-learn's words where it refuses it too."""
+    try:
+        return as_rows(X, raw=True)
+    except InvalidData:
+        if isinstance(entry(estimator), (*ENCODERS, *IMPUTERS)):
+            clone(entry(estimator)).fit(X)
+        raise
 
 
 def _checked_labels(estimator: Any, y: Any) -> tuple[Any, Array]:
@@ -158,17 +169,17 @@ def _refuse_text(estimator: Any, is_text: bool) -> None:
         raise InvalidData(explain(f"{name} is a regressor: its targets are numbers", got="text", where="y"))
 
 
-def checked_weight(estimator: Any, X: Any, params: dict[str, Any]) -> Array | None:
-    """The sample weights among the parameters of `fit`, float64 of shape (n,).
+def checked_weights(estimator: Any, X: Any, params: dict[str, Any]) -> dict[str, Array]:
+    """The sample weights among the parameters of `fit`, by name, each float64 of shape (n,).
 
     Parameters
     ----------
     estimator : estimator
         The wrapped one.
-    X : ndarray or CSR matrix of shape (n, d)
+    X : ndarray, CSR matrix or Table of shape (n, d)
         Rows, checked.
     params : dict
-        What `fit` was given.
+        What `fit` was given: `sample_weight`, and ``step__sample_weight`` for a step of a pipeline.
 
     Raises
     ------
@@ -177,9 +188,22 @@ def checked_weight(estimator: Any, X: Any, params: dict[str, Any]) -> Array | No
     ValueError
         For weights that are negative, not finite, or not one per row.
     """
-    weight = params.get("sample_weight")
-    unknown = set(params) - {"sample_weight"}
-    if unknown or (weight is not None and not has_fit_parameter(estimator, "sample_weight")):
-        name = next(iter(unknown), "sample_weight")
-        raise TypeError(f"fit() of {type(estimator).__name__} got an unexpected keyword argument {name!r}")
-    return None if weight is None else _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
+    for name in params:
+        if not _takes_weights(estimator, name):
+            raise TypeError(f"fit() of {type(estimator).__name__} got an unexpected keyword argument {name!r}")
+    rows = np.broadcast_to(0.0, X.shape)
+    return {
+        name: _check_sample_weight(weight, rows, dtype=np.float64, ensure_non_negative=True)
+        for name, weight in params.items()
+        if weight is not None
+    }
+
+
+def _takes_weights(estimator: Any, name: str) -> bool:
+    """Whether an estimator, or the step of it that a parameter names, is fitted with weights."""
+    step, _, inner = name.partition("__")
+    if inner:
+        named = dict(getattr(estimator, "steps", getattr(estimator, "transformer_list", ())))
+        return step in named and _takes_weights(named[step], inner)
+    routed = get_config()["enable_metadata_routing"] and takes_tables(estimator)
+    return name == "sample_weight" and (routed or has_fit_parameter(estimator, "sample_weight"))

@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from atoll.errors import InvalidData, explain
 from atoll.estimators.base import OverNodes
-from atoll.estimators.checks import checked, checked_weight
+from atoll.estimators.checks import checked, checked_weights
 from atoll.federation import Federation
 from atoll.messages import Rule
 
@@ -113,7 +113,8 @@ class Distributed(OverNodes):
         y : array-like of shape (n,) or (n, n_outputs), optional
             Targets.
         **fit_params
-            `sample_weight` of shape (n,), where the wrapped estimator's `fit` takes it.
+            `sample_weight` of shape (n,), where the wrapped estimator's `fit` takes it; ``step__sample_weight`` for a
+            step of a pipeline.
 
         Returns
         -------
@@ -132,10 +133,10 @@ class Distributed(OverNodes):
             hint = "give the federation to Federated(…).fit"
             raise InvalidData(explain("Distributed splits rows that are yours", got="a federation", hint=hint))
         X, y = checked(self, X, y)
-        weight = checked_weight(self.estimator, X, self._routed("fit", fit_params))
+        weights = checked_weights(self.estimator, X, self._routed("fit", fit_params))
         federation = Federation.simulate(
             X, y, n_nodes=self.n_nodes, partition=self.partition, random_state=self.random_state,
-            feature_names=self._names(), sample_weight=weight, engine=self.engine, n_workers=self.n_workers,
+            feature_names=self._names(), sample_weight=weights, engine=self.engine, n_workers=self.n_workers,
             topology=self.topology, rule=self.rule, journal=self.journal, verbose=self.verbose,
         )  # fmt: skip
         return self._train(federation, recipe)

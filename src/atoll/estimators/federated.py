@@ -8,7 +8,7 @@ import numpy as np
 
 from atoll.errors import InvalidData, explain
 from atoll.estimators.base import OverNodes
-from atoll.estimators.checks import checked, checked_weight
+from atoll.estimators.checks import checked, checked_weights
 from atoll.federation import Federation
 
 __all__ = ["Federated"]
@@ -103,9 +103,9 @@ class Federated(OverNodes):
                 raise InvalidData(explain("a federation brings its own targets and nodes", hint=hint))
             return X
         X, y = checked(self, X, y)
-        weight = checked_weight(self.estimator, X, self._routed("fit", fit_params))
+        weights = checked_weights(self.estimator, X, self._routed("fit", fit_params))
         column = np.full(X.shape[0], "node-0") if node is None else np.asarray(node)
         return Federation.simulate(
-            X, y, partition=column, feature_names=self._names(), sample_weight=weight, engine=self.engine,
+            X, y, partition=column, feature_names=self._names(), sample_weight=weights, engine=self.engine,
             n_workers=self.n_workers,
         )  # fmt: skip

@@ -2,14 +2,28 @@
 
 - `evaluate` asks nodes how good a fitted model is on their rows; `atoll.Federation.evaluate` calls it;
 - `evaluate_answers` does the same for answers that are known already, by the node of each row;
+- `describe` asks what a person would ask of a data frame, and `count_classes` who has how many rows of which class;
 - `METRICS` has every metric that can be computed, by scikit-learn's name.
 """
 
 from __future__ import annotations
 
+from atoll.evaluation.describing import describe
+from atoll.evaluation.description import ColumnSummary, Description
 from atoll.evaluation.imbalance import count_classes
 from atoll.evaluation.judge import evaluate, evaluate_answers, subject_of
 from atoll.evaluation.result import Evaluation, Worst
 from atoll.evaluation.scoring import METRICS
 
-__all__ = ["METRICS", "Evaluation", "Worst", "count_classes", "evaluate", "evaluate_answers", "subject_of"]
+__all__ = [
+    "METRICS",
+    "ColumnSummary",
+    "Description",
+    "Evaluation",
+    "Worst",
+    "count_classes",
+    "describe",
+    "evaluate",
+    "evaluate_answers",
+    "subject_of",
+]

@@ -18,7 +18,7 @@ from atoll.rounds import Rounds
 from atoll.schema import Schema
 from atoll.table import Kind
 from atoll.trees import Array, Tree
-from atoll.views import columns, numbers
+from atoll.views import codes, columns, numbers
 
 __all__ = ["describe"]
 
@@ -92,7 +92,7 @@ def _numbers(rounds: Rounds, names: Sequence[str], per_node: bool) -> tuple[_Col
         seen = rounds if some.all() else rounds.through(columns(np.flatnonzero(some)))
         quartiles[:, some] = quantiles(seen, _QUARTILES)
     tree = {
-        "count": moments["n"], "mean": moments["mean"] + moments.get("rest", 0.0), "m2": moments["m2"],
+        "count": moments["n"], "mean": moments["mean"], "m2": moments["m2"],
         "min": ends["min"], "max": ends["max"], **dict(zip(("25%", "50%", "75%"), quartiles, strict=True)),
     }  # fmt: skip
     pooled = _quantities(names, tree, rounds.schema.n_rows)
@@ -157,13 +157,22 @@ def _target(
     each: dict[str, _Columns] = {}
     if schema.target_dtype not in ("U", "O") and np.dtype(schema.target_dtype).kind in "iuf":
         pooled, each = _numbers(rounds.through(targets()), names, per_node)
-    imbalance = count_classes(rounds) if per_node else None
-    if not pooled and imbalance is not None:
+    if not per_node:
+        return pooled or {names[0]: _labels(rounds)}, {}, None
+    imbalance = count_classes(rounds)
+    if not pooled:
         classes = np.array(imbalance.classes)
         pooled = {names[0]: _category(classes, imbalance.counts.sum(axis=0), 0)}
         own = zip(imbalance.names, imbalance.counts, strict=True)
         each = {node: {names[0]: _category(classes, counts, 0)} for node, counts in own}
     return pooled, each, imbalance
+
+
+def _labels(rounds: Rounds) -> ColumnSummary:
+    schema = rounds.meet(classes=True)
+    seen = rounds.through(codes(schema.classes))
+    counts = seen.round("describe.labels", combine=Sum(), settings={"n_classes": schema.n_classes})["count.0"]
+    return _category(schema.classes[0].astype(np.str_), counts, 0)
 
 
 def _answered(rounds: Rounds) -> list[tuple[str, int]]:

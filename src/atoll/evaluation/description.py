@@ -28,7 +28,7 @@ class ColumnSummary(NamedTuple):
 
     Attributes
     ----------
-    count, missing : int
+    n, missing : int
         Values that are there, and that are not.
     unique : float
         Distinct values; NaN for a column of numbers.
@@ -40,7 +40,7 @@ class ColumnSummary(NamedTuple):
         Of numbers, the spread with one degree of freedom less than values; NaN for categories.
     """
 
-    count: int
+    n: int
     missing: int
     unique: float = _NAN
     top: Any = _NAN
@@ -132,7 +132,7 @@ class Description:
         body = []
         for name, one in self.columns.items():
             if np.isnan(one.unique):
-                line = [name, str(one.count), str(one.missing), *(shown(v + 0.0) for v in one[5:])]
+                line = [name, str(one.n), str(one.missing), *(shown(v + 0.0) for v in one[5:])]
                 body.append([*line, *([self._means(name)] if self.by_node else [])])
         return [head, *body]
 
@@ -140,7 +140,7 @@ class Description:
         """A table of the columns of categories; its first row is the header."""
         found = {name: one for name, one in self.columns.items() if not np.isnan(one.unique)}
         body = [
-            [name, "–" if isinstance(one.top, float) else str(one.top), str(one.count), str(one.missing),
+            [name, "–" if isinstance(one.top, float) else str(one.top), str(one.n), str(one.missing),
              f"{one.unique:.0f}", "–" if np.isnan(one.freq) else f"{one.freq:.0f}"]
             for name, one in found.items()
         ]  # fmt: skip
@@ -148,7 +148,7 @@ class Description:
 
     def _means(self, column: str) -> str:
         """Between what the nodes' means lie."""
-        means = [own[column].mean for own in self.by_node.values() if own[column].count]
+        means = [own[column].mean for own in self.by_node.values() if own[column].n]
         return f"{shown(min(means) + 0.0)} to {shown(max(means) + 0.0)}" if means else "–"
 
     def __repr__(self) -> str:

@@ -22,6 +22,9 @@ from atoll.models.values import KINDS, PLAIN, is_array
 __all__ = ["Model", "decode", "encode", "from_bytes", "to_bytes"]
 
 
+_OF_FITTING = ("_metadata_request",)  # says what `fit` is to be given, and a model that travels is fitted
+
+
 class Model(NamedTuple):
     """A scikit-learn estimator as data.
 
@@ -170,7 +173,7 @@ def _take_apart(estimator: Any, where: str) -> tuple[str, dict[str, Any], dict[s
     if "best_estimator_" in vars(estimator):
         _refuse(estimator, where, "write its best_estimator_ instead")
     params = {key: getattr(estimator, key) for key in parameter_names(kind)}
-    state = {key: value for key, value in vars(estimator).items() if key not in params}
+    state = {key: value for key, value in vars(estimator).items() if key not in params and key not in _OF_FITTING}
     fitted = find_hook(kind).dump(estimator, state)
     for key, value in params.items():
         if isinstance(value, RandomState | Generator):

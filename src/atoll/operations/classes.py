@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
@@ -137,21 +138,25 @@ def class_categories(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     pieces=True,
 )
 def class_scatter(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """``scatter``, the products of columns summed over rows ``(x - mean) * factor``, float64.
+    """``scatter``, the products of centred columns summed over rows, float64: (C, d, d), or (d, d) for all together.
 
-    Its shape is (C, d, d), or (d, d) over all classes together. With `fourth`, also ``fourth`` (C,): the summed fourth
-    powers of the lengths of these rows. Settings: `n_classes` (None: all rows are one class); `together`; `fourth`.
-    Payload: ``mean`` and ``factor`` (C, d).
+    Settings: `n_classes` (None: all rows are one class); `together`; `fourth`. With `fourth` also ``fourth`` (C,): the
+    summed fourth powers of the lengths of centred rows. Payload: ``mean`` (C, d); optionally ``share`` (C,), how much a
+    row of each class counts where all are together, and ``factor`` (C, d), by which columns are multiplied before
+    lengths are taken.
     """
-    rows, code, C = _centred(shard, payload, ctx)
+    rows, code, C = _centred(shard, payload["mean"], ctx.settings["n_classes"])
     if ctx.settings["together"]:
+        if "share" in payload:
+            rows *= np.sqrt(payload["share"])[code][:, None]
         return Reply({"scatter": rows.T @ rows})
     scatter = np.zeros((C, shard.n_features, shard.n_features))
-    for c in np.unique(code):
-        own = _of_class(rows, code, c)
+    for c, own in _by_class(rows, code):
         scatter[c] = own.T @ own
     if not ctx.settings["fourth"]:
         return Reply({"scatter": scatter})
+    if "factor" in payload:
+        rows *= payload["factor"][code]
     length = np.einsum("ij,ij->i", rows, rows)
     fourth = np.bincount(code, weights=length * length, minlength=C)
     return Reply({"scatter": scatter, "fourth": fourth.astype(np.float64)})
@@ -163,30 +168,31 @@ def class_scatter(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     pieces=True,
 )
 def class_triangle(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """``R``, the triangular factor of the rows ``(x - mean) * factor``, float64; for the combine `Triangle`.
+    """``R``, the triangular factor of the centred rows, float64; for the combine `Triangle`.
 
-    Its shape is (C, d, d), or (d, d) over all classes together. Settings: `n_classes` (None: all rows are one class);
-    `together`. Payload: ``mean`` and ``factor`` (C, d).
+    Its shape is (C, d, d), or (d, d) for all classes together. Settings: `n_classes` (None: all rows are one class);
+    `together`. Payload: ``mean`` (C, d).
     """
-    rows, code, C = _centred(shard, payload, ctx)
+    rows, code, C = _centred(shard, payload["mean"], ctx.settings["n_classes"])
     if ctx.settings["together"]:
         return Reply({"R": _triangle(rows)})
     R = np.zeros((C, shard.n_features, shard.n_features))
-    for c in np.unique(code):
-        R[c] = _triangle(_of_class(rows, code, c))
+    for c, own in _by_class(rows, code):
+        R[c] = _triangle(own)
     return Reply({"R": R})
 
 
-def _centred(shard: Shard, payload: Tree, ctx: Ctx) -> tuple[Array, Array, int]:
-    code, C = class_codes(shard, ctx.settings["n_classes"])
-    rows = shard.X - payload["mean"][code]
-    rows *= payload["factor"][code]
-    return rows, code, C
+def _centred(shard: Shard, mean: Array, n_classes: int | None) -> tuple[Array, Array, int]:
+    code, C = class_codes(shard, n_classes)
+    rows = mean[code] if C > 1 else np.broadcast_to(mean[0], shard.X.shape)
+    return np.subtract(shard.X, rows, out=rows if C > 1 else None), code, C
 
 
-def _of_class(rows: Array, code: Array, c: int) -> Array:
-    own = code == c
-    return rows if own.all() else rows[own]
+def _by_class(rows: Array, code: Array) -> Iterator[tuple[int, Array]]:
+    """The rows of each class that has some."""
+    for c in np.flatnonzero(np.bincount(code)):
+        own = code == c
+        yield int(c), rows if own.all() else rows[own]
 
 
 def _triangle(rows: Array) -> Array:

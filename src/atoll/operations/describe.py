@@ -10,7 +10,7 @@ from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.shards import Shard, is_sparse, weights
+from atoll.shards import Shard, is_sparse, weight_names
 from atoll.table import Kind, Table
 from atoll.trees import Array, Tree
 
@@ -50,7 +50,7 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         "sparse": np.array([is_sparse(shard.X)]),
         "target": np.array([_target_dtype(shard)]),
         "outputs": np.array([_outputs(shard.y)], dtype=np.int64),
-        "weighted": np.array([weights(shard) is not None]),
+        "weights": np.asarray(weight_names(shard), dtype=np.str_),
         "finite": np.array([finite]),
         **_classes(shard.y if ctx.settings["classes"] else None),
     }

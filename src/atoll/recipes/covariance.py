@@ -61,7 +61,7 @@ def fit_covariance(estimator: Any, rounds: Rounds) -> Any:
         mean = rounds.round("statistics.class_moments", combine=Moments(), settings=settings)["mean"]
         estimator.location_ = mean[0].astype(dtype)
     shrinks = isinstance(estimator, LedoitWolf)
-    (scatter,) = scatter_about(rounds, [schema.n_rows], mean, np.ones((1, d)), fourth=shrinks, n_classes=None)
+    (scatter,) = scatter_about(rounds, [schema.n_rows], mean, n_classes=None, fourth=shrinks)
     # numpy's covariance is float64 whatever the rows are, a plain product is not: scikit-learn uses one or the other
     as_rows = estimator.assume_centered != isinstance(estimator, LedoitWolf | OAS)
     estimator._set_covariance(_shrunk(estimator, scatter, dtype if as_rows else np.dtype(np.float64)))
@@ -82,7 +82,7 @@ def _shrunk(estimator: Any, scatter: Scatter, dtype: np.dtype[Any]) -> Array:
 
 
 def scatter_about(
-    rounds: Rounds, n: Any, mean: Array, factor: Array, *, fourth: bool, n_classes: int | None
+    rounds: Rounds, n: Any, mean: Array, *, n_classes: int | None, fourth: bool, scale: Array | None = None
 ) -> list[Scatter]:
     """The scatter of the rows of each class about its mean.
 
@@ -92,12 +92,14 @@ def scatter_about(
         Seen through the view `codes`, unless `n_classes` is None.
     n : sequence of int
         Rows of each class.
-    mean, factor : ndarray of shape (C, d)
-        Of each class; rows are ``(x - mean) * factor``.
-    fourth : bool
-        Whether the fourth powers are wanted.
+    mean : ndarray of shape (C, d)
+        Of each class.
     n_classes : int or None
         None: all rows are one class.
+    fourth : bool
+        Whether the fourth powers are wanted.
+    scale : ndarray of shape (C, d), optional
+        What the columns of each class are divided by.
 
     Returns
     -------
@@ -105,9 +107,11 @@ def scatter_about(
         One per class.
     """
     settings = {"n_classes": n_classes, "together": False, "fourth": fourth}
-    sums = rounds.round("classes.scatter", {"mean": mean, "factor": factor}, combine=Sum(), settings=settings)
+    payload = {"mean": mean} if scale is None else {"mean": mean, "factor": 1 / scale}
+    sums = rounds.round("classes.scatter", payload, combine=Sum(), settings=settings)
+    products = sums["scatter"] if scale is None else sums["scatter"] / (scale[:, :, None] * scale[:, None, :])
     fourths = sums["fourth"] if fourth else np.zeros(len(mean))
-    return [Scatter(int(k), s, float(f)) for k, s, f in zip(n, sums["scatter"], fourths, strict=True)]
+    return [Scatter(int(k), s, float(f)) for k, s, f in zip(n, products, fourths, strict=True)]
 
 
 def ledoit_wolf(scatter: Scatter) -> tuple[Array, float]:

@@ -99,7 +99,7 @@ def _linear_svd(estimator: LinearDiscriminantAnalysis, rounds: Rounds, moments: 
     means, priors = moments["mean"], estimator.priors_.astype(np.float64)
     std = np.sqrt(moments["m2"].sum(axis=0) / n)
     std[std == 0] = 1.0
-    R = _triangle(rounds, moments, 1 / (std * np.sqrt(n)), together=True)
+    R = _triangle(rounds, moments, together=True) / (std * np.sqrt(n))
     sizes, Vt = (part[: min(n, d)] for part in linalg.svd(R)[1:])
     rank = np.sum(sizes > estimator.tol)
     scalings = (Vt[:rank] / std).T / sizes[:rank]
@@ -150,7 +150,7 @@ def _within(estimator: LinearDiscriminantAnalysis, rounds: Rounds, moments: Tree
         return np.asarray(np.einsum("c,cij->ij", priors, np.stack(covariances)))
     for _ in np.flatnonzero(n == 1):
         warn_of_one_row()
-    payload = {"mean": mean, "factor": _spread(np.sqrt(priors / n)[:, None], mean)}
+    payload = {"mean": mean, "share": priors / n}
     settings = {"n_classes": len(n), "together": True, "fourth": False}
     within = rounds.round("classes.scatter", payload, combine=Sum(), settings=settings)["scatter"]
     return _shrunk(within, estimator.shrinkage)
@@ -188,7 +188,7 @@ def _quadratic_svd(
 ) -> list[tuple[Array, Array, Any]]:
     """scikit-learn's steps for each class, on its merged triangle in place of its centred rows."""
     reg, solved = estimator.reg_param, []
-    for n, R in zip(moments["n"], _triangle(rounds, moments, np.ones(1), together=False), strict=True):
+    for n, R in zip(moments["n"], _triangle(rounds, moments, together=False), strict=True):
         S, Vt = (part[: int(min(n, len(R)))].astype(dtype) for part in np.linalg.svd(R)[1:])
         scaling = (1 - reg) * (S**2 / n.astype(dtype)) + reg
         solved.append((scaling, Vt.T, scaling * Vt.T @ Vt if estimator.store_covariance else None))
@@ -220,12 +220,11 @@ def _refuse_deficient(estimator: QuadraticDiscriminantAnalysis, c: int, n: int, 
     )
 
 
-def _triangle(rounds: Rounds, moments: Tree, factor: Array, *, together: bool) -> Array:
+def _triangle(rounds: Rounds, moments: Tree, *, together: bool) -> Array:
     """The triangle of the rows about the means of their classes: of all together, or of each class."""
     mean = moments["mean"]
     settings = {"n_classes": len(mean), "together": together}
-    payload = {"mean": mean, "factor": _spread(factor, mean)}
-    return rounds.round("classes.triangle", payload, combine=Triangle(), settings=settings)["R"]
+    return rounds.round("classes.triangle", {"mean": mean}, combine=Triangle(), settings=settings)["R"]
 
 
 def _covariances(estimator: Any, rounds: Rounds, moments: Tree, n_classes: int | None) -> list[Array]:
@@ -234,10 +233,10 @@ def _covariances(estimator: Any, rounds: Rounds, moments: Tree, n_classes: int |
     if estimator.covariance_estimator is not None:
         return _estimated(estimator, rounds, n_classes)
     if shrinkage != "auto":
-        scatters = scatter_about(rounds, n, mean, np.ones_like(mean), fourth=False, n_classes=n_classes)
+        scatters = scatter_about(rounds, n, mean, n_classes=n_classes, fourth=False)
         return [_shrunk(scatter.covariance(), shrinkage) for scatter in scatters]
     scale = np.stack([_scale(*each) for each in zip(n, mean, moments["m2"], strict=True)])
-    scatters = scatter_about(rounds, n, mean, 1 / scale, fourth=True, n_classes=n_classes)
+    scatters = scatter_about(rounds, n, mean, n_classes=n_classes, fourth=True, scale=scale)
     return [s[:, None] * ledoit_wolf(scatter)[0] * s for s, scatter in zip(scale, scatters, strict=True)]
 
 
@@ -261,8 +260,3 @@ def _estimated(estimator: Any, rounds: Rounds, n_classes: int | None) -> list[Ar
 def _shrunk(covariance: Array, shrinkage: float | None) -> Array:
     shrunk: Array = covariance if shrinkage is None else shrunk_covariance(covariance, shrinkage)
     return shrunk
-
-
-def _spread(factor: Array, mean: Array) -> Array:
-    """A factor for each class or each column, as one for each class and column."""
-    return np.ascontiguousarray(np.broadcast_to(factor, mean.shape))

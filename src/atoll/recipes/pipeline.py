@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.compose import ColumnTransformer
 from sklearn.compose._column_transformer import _ERR_MSG_1DCOLUMN
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing
 from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import validate_data
 
 from atoll.combine import Sum
@@ -20,7 +22,7 @@ from atoll.recipes.needs import finiteness, takes_tables
 from atoll.rounds import Rounds
 from atoll.specs import Spec
 from atoll.table import Table
-from atoll.views import beside, columns, named, scaled, transformed
+from atoll.views import beside, columns, named, scaled, step_weights, transformed
 
 __all__ = ["fit_columns", "fit_pipeline", "fit_union", "shown"]
 
@@ -74,7 +76,7 @@ def fit_pipeline(estimator: Pipeline, rounds: Rounds) -> Pipeline:
     for i, (name, step) in enumerate(steps):
         if step in _NOTHING:
             continue
-        fitted = _fit_step(step, seen)
+        fitted = _fit_step(step, _weighed(name, step, seen))
         steps[i] = (name, fitted)
         if i < len(steps) - 1:
             seen = seen.through(*shown(fitted))
@@ -106,7 +108,7 @@ def fit_columns(estimator: ColumnTransformer, rounds: Rounds) -> ColumnTransform
         if step == "passthrough":
             models.append(_passed_on(estimator, _safe_indexing(rows, which, axis=1)))
         else:
-            models.append(_fit_step(step, rounds.through(columns(which))))
+            models.append(_fit_step(step, _weighed(name, step, rounds.through(columns(which)))))
         seen.append(rounds.through(*_block(which, models[-1], weight)))
     estimator.sparse_output_ = _density(seen) < estimator.sparse_threshold if _any_sparse(seen) else False
     estimator._update_fitted_transformers(models)
@@ -121,7 +123,7 @@ def fit_union(estimator: FeatureUnion, rounds: Rounds) -> FeatureUnion:
     estimator.transformer_list = list(estimator.transformer_list)
     estimator._validate_transformers()
     estimator._validate_transformer_weights()
-    models = [_fit_step(step, rounds) for _, step, _ in estimator._iter()]
+    models = [_fit_step(step, _weighed(name, step, rounds)) for name, step, _ in estimator._iter()]
     estimator._update_transformer_list(models)
     return estimator
 
@@ -133,6 +135,19 @@ def _fit_step(step: Any, rounds: Rounds) -> Any:
     if not rounds.schema.finite and not takes_tables(step) and finiteness(step) is True:
         rounds.round("describe.finite", combine=Sum())
     return fit_over(step, rounds)
+
+
+def _weighed(name: str, step: Any, rounds: Rounds) -> Rounds:
+    """Rows with the weights that a step is to know: those that name it, and those that name none.
+
+    With metadata routing the latter go to the steps that ask for them, as in scikit-learn.
+    """
+    if not rounds.schema.weights:
+        return rounds
+    plain = True
+    if get_config()["enable_metadata_routing"] and not takes_tables(step):
+        plain = get_routing_for_object(step).fit.requests.get("sample_weight") is True
+    return rounds.through(step_weights(name, plain=plain))
 
 
 def _no_rows(rounds: Rounds) -> Any:

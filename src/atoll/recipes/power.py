@@ -140,7 +140,7 @@ class _YeoJohnson(_Family):
 
 
 class _BoxCox(_Family):
-    """As in `scipy.stats.boxcox`: values are taken relative to the largest transformed one, so that none overflows."""
+    """As in `scipy.stats.boxcox`."""
 
     method = "box-cox"
 
@@ -148,11 +148,16 @@ class _BoxCox(_Family):
         return self._ask(lambdas, lambdas, shift)
 
     def loss(self, lambdas: Array) -> Array:
-        shift = np.log(np.where(lambdas >= 0, self.high, self.low))
+        """Values are taken relative to their geometric mean, so that the large terms of the likelihood cancel.
+
+        Where a power of the largest would overflow, they are taken relative to something larger.
+        """
+        centre, reach = self.logs / self.n, 300 / np.maximum(np.abs(lambdas), 1e-9)
+        up, down = np.maximum(centre, np.log(self.high) - reach), np.minimum(centre, np.log(self.low) + reach)
+        shift = np.where(lambdas >= 0, up, down)
         moments = self.moments(lambdas, shift)
         with np.errstate(divide="ignore"):
-            log_var = np.log(moments["m2"] / self.n) + 2 * lambdas * shift
-        loss: Array = self.n / 2 * log_var - (lambdas - 1) * self.logs
+            loss: Array = self.n * (np.log(moments["m2"] / self.n) / 2 + lambdas * (shift - centre) + centre)
         return loss
 
     def search(self, column: int, loss: Callable[[float], float]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from atoll import svg
 from atoll.errors import InvalidData, explain
+from atoll.evaluation import Evaluation
 from atoll.partition import PartitionReport
 from atoll.report.markup import RING, STYLE, Cell, breakable, cells, details, picture, table, text
 from atoll.report.records import Report, Result
@@ -90,6 +91,7 @@ def html(report: Report) -> str:
     sections = [
         ("Result", _result_table(report)),
         ("Where the rows are", "".join(_rows_figure(result.label, result.rows) for result, _ in over if result.rows)),
+        ("By node and by class", "".join(_judged(result, found) for result, found in report.judged)),
         ("Right and wrong answers", "" if report.truth is None else _confusion(report, report.truth)),
         ("What left each node", "".join(_left(result, run) for result, run in over)),
         ("Rounds", "".join(_rounds(result, run) for result, run in over)),
@@ -139,14 +141,21 @@ def _facts(result: Result) -> list[str]:
 
 def _rows_figure(label: str, rows: PartitionReport) -> str:
     shown = _frequent(rows)
-    head = ["node", "rows", *shown.classes, "variation"]
-    numbers = zip(rows.names, rows.rows, shown.counts, rows.total_variation, strict=True)
-    body = [
-        [name, n, *counts, "–" if np.isnan(variation) else f"{variation:.2f}"] for name, n, counts, variation in numbers
-    ]
-    caption = f"Rows of each label on each node ({label}). Variation: total variation distance from all nodes' mix."
+    head = ["node", "rows", *shown.classes, "variation", "divergence", "effective classes"]
+    apart = zip(rows.total_variation, rows.jensen_shannon, rows.effective_classes, strict=True)
+    numbers = zip(rows.names, rows.rows, shown.counts, apart, strict=True)
+    body = [[name, n, *counts, *map(_two, distances)] for name, n, counts, distances in numbers]
+    caption = (
+        f"Rows of each label on each node ({label}). Variation and divergence: distance from all nodes' mix, by total "
+        "variation and by Jensen and Shannon in bits. Effective classes: how many of equal size would be as diverse."
+    )
+    uneven = f"The sizes of the nodes have a Gini coefficient of {rows.gini:.2f}: 0 is even, 1 is all rows on one."
     numbers_too = details(table(caption, cells(head), map(cells, body)))
-    return f"<h3>{text(label)}</h3>{picture(shown.to_svg())}{numbers_too}"
+    return f"<h3>{text(label)}</h3>{picture(shown.to_svg())}<p class=quiet>{uneven}</p>{numbers_too}"
+
+
+def _two(value: float) -> str:
+    return "–" if np.isnan(value) else f"{abs(value):.2f}"
 
 
 def _frequent(rows: PartitionReport) -> PartitionReport:
@@ -158,6 +167,23 @@ def _frequent(rows: PartitionReport) -> PartitionReport:
     others = rows.counts.sum(axis=1) - rows.counts[:, kept].sum(axis=1)
     names = [*(rows.classes[k] for k in kept), f"{len(rows.classes) - len(kept)} others"]
     return PartitionReport.from_counts(rows.names, names, np.column_stack([rows.counts[:, kept], others]))
+
+
+def _judged(result: Result, found: Evaluation) -> str:
+    """How good the answers to the held-out rows are: overall, on the worst node, on each node, and by class."""
+    summary, nodes = found.summary(), found.by_node()
+    caption = f"Metrics over all held-out rows, and on the node where each is lowest ({result.label})."
+    each = "Metrics on the held-out rows of each node. A dash: undefined there, as for a class of which it has none."
+    drawn, notes = found.to_svg(), "".join(f"<li>{text(note)}</li>" for note in found.notes())
+    parts = [f"<h3>{text(result.label)}</h3>", _plain_table(caption, summary), picture(drawn) if drawn else ""]
+    parts.append(details(_plain_table(each, nodes), "Every node"))
+    if found.classes:
+        parts.append(details(_plain_table("The held-out rows of each class.", found.by_class()), "Every class"))
+    return "".join(parts) + (f"<ul class=notes>{notes}</ul>" if notes else "")
+
+
+def _plain_table(caption: str, rows: Sequence[Sequence[str]]) -> str:
+    return table(caption, cells(rows[0]), map(cells, rows[1:]))
 
 
 def _confusion(report: Report, truth: Array) -> str:

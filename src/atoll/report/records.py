@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from atoll import __version__
+from atoll.evaluation import Evaluation
 from atoll.partition import PartitionReport
 from atoll.run import Run
 from atoll.trees import Array
@@ -34,6 +35,8 @@ class Result(NamedTuple):
         Who holds which rows, where there are nodes.
     split : str
         How the rows came to the nodes.
+    by_node : Evaluation or None
+        The answers to the held-out rows by node and by class, where there are nodes and a truth.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Result(NamedTuple):
     run: Run | None = None
     rows: PartitionReport | None = None
     split: str = ""
+    by_node: Evaluation | None = None
 
     @property
     def label(self) -> str:
@@ -109,6 +113,11 @@ class Report(NamedTuple):
     def versions(self) -> dict[str, str]:
         """Versions of what made the numbers."""
         return {"atoll": __version__} | {k: v for _, run in self.over_nodes for k, v in run.versions.items()}
+
+    @property
+    def judged(self) -> list[tuple[Result, Evaluation]]:
+        """The results that were evaluated by node, each with what was found."""
+        return [(result, result.by_node) for result in self.results if result.by_node is not None]
 
     def words(self) -> dict[str, str]:
         """By operation: what a node tells by it."""

@@ -240,8 +240,7 @@ def common(kinds: Sequence[Kind]) -> Kind | None:
     if any(np.dtype(k.dtype).kind == "U" for k in told):
         told = [k for k in told if np.dtype(k.dtype).kind == "U"]
     dtype = np.result_type(*[np.dtype(k.dtype) for k in told])
-    names = {_named(k) for k in kinds} if any(k.declared for k in kinds) else {""}
-    names = names if len(names) == 1 else {_named(k) for k in full}
+    names = {_named(k) for k in (full if coded else kinds)} if any(k.declared for k in kinds) else {""}
     plain = "" if names == {""} else "object" if coded else dtype.name
     return Kind(full[0].holds, dtype.str, coded, names.pop() if len(names) == 1 else plain)
 
