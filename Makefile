@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-input -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check static test test-thorough bench docs
+.PHONY: help setup demo check static test test-thorough bench tables docs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-thorough: static  ## the same with the thorough tests: the whole grid of da
 
 bench: $(VENV)/.dev  ## measure every speed claim of the README, each as a ratio within one run
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+tables: $(VENV)/.dev  ## measure again what docs/supported.md and docs/exactness.md say
+	$(BIN)/python docs/tables.py
 
 docs: $(VENV)/.dev  ## build the documentation into docs/_build, warnings as errors
 	@rm -rf docs/_build docs/api

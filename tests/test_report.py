@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.errors import InvalidData
+from atoll.evaluation import evaluate_answers
 from atoll.partition import PartitionReport
 from atoll.report import Report, Result, html, write_report
 from atoll.report.markup import Cell, breakable, cells, table, text
@@ -76,9 +77,12 @@ def report_of(
 ) -> Report:
     truth = np.array(list("ccdd"))
     rows = PartitionReport.from_counts(nodes, classes, np.arange(2 * len(nodes)).reshape(len(nodes), 2))
+    named = dict(zip("cdx", (*classes, "x"), strict=True))
+    judged = evaluate_answers([named[v] for v in truth], [named[v] for v in answers], [*nodes[:1] * 3, nodes[-1]])
     over = Result(
-        "federated", 0.5, 0.75, 1.5, np.array(list(answers)), run_of(nodes, [100, 900][: len(nodes)]), rows, "label"
-    )
+        "federated", 0.5, 0.75, 1.5, np.array(list(answers)), run_of(nodes, [100, 900][: len(nodes)]), rows, "label",
+        judged,
+    )  # fmt: skip
     pooled = Result("pooled", 0.75, None, 0.125, np.array(list("ccdc")))
     names = dict(zip("cd", classes, strict=True))
     given: dict[str, Any] = {
@@ -110,7 +114,30 @@ def test_every_picture_stands_beside_its_numbers() -> None:
     assert "rome 5 2 3" in page.shown
     assert "cat 2 0 dog 1 1" in page.shown  # pooled: true class down, answer across
     assert "cat 1 1 dog 1 1" in page.shown
-    assert len(page.all("svg")) == 5  # the ring, rows per label, two confusion matrices, bytes per node
+    assert len(page.all("svg")) == 6  # the ring, rows per label, recall by node, two confusion matrices, bytes per node
+
+
+def test_the_worst_node_and_every_class_are_there() -> None:
+    page = Page(html(report_of()))
+    for words in (
+        "By node and by class", "accuracy 0.5000 0.3333 (oslo)", "f1_macro 0.5000 0.2500 (oslo)",
+        "rome 1 1.0000 1.0000 1.0000", "cat 2 0.5000 0.5000 0.5000", "rome has no rows of cat",
+        "Metrics over all held-out rows, and on the node where each is lowest (federated, 2 nodes, label).",
+    ):  # fmt: skip
+        assert words in page.shown, words
+
+
+def test_how_uneven_the_rows_are_is_there() -> None:
+    page = Page(html(report_of()))
+    assert "variation divergence effective classes" in page.shown
+    assert "rome 5 2 3 0.07 0.00 1.96" in page.shown
+    assert "Gini coefficient of 0.33" in page.shown
+
+
+def test_without_a_truth_nothing_is_judged() -> None:
+    pooled, over = report_of().results
+    page = Page(html(report_of()._replace(results=[pooled, over._replace(by_node=None)])))
+    assert "By node and by class" not in page.shown
 
 
 def test_results_with_the_same_answers_share_a_matrix() -> None:
@@ -118,6 +145,7 @@ def test_results_with_the_same_answers_share_a_matrix() -> None:
     assert "pooled and federated alike" in page.shown
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_an_answer_that_is_no_class_of_the_table_is_shown() -> None:
     assert "x 0 0 0" in Page(html(report_of(answers="xccc"))).shown
 

@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from sklearn.linear_model import LinearRegression
 
 from atoll import Federation
-from atoll.errors import InvalidData, SchemaMismatch
+from atoll.combine import Mean, Union
+from atoll.errors import InvalidData, NodeValueError, SchemaMismatch
+from atoll.recipes import fit_over
 from atoll.shards import Shard
 
 
@@ -94,6 +97,82 @@ def test_columns_that_differ_are_named_with_their_node(other, words):
 def test_rows_that_differ_are_named_with_their_node(other, words):
     with pytest.raises(SchemaMismatch, match=words):
         meet((A, [0, 1, 0]), other, names=["bern", "lyon"])
+
+
+def test_columns_in_another_order_are_put_into_that_of_the_first_node():
+    first = pd.DataFrame({"age": [1.0, 2.0], "weight": [10.0, 20.0]})
+    for other in (first[["weight", "age"]], first[["weight", "age"]].astype(np.float32)):
+        rounds = Federation.from_shards([first, other]).rounds("test")
+        schema = rounds.meet(classes=False)
+        assert schema.feature_names == ("age", "weight")
+        assert rounds.round("statistics.sums", combine=Mean())["x"].tolist() == [1.5, 15.0]
+    assert Federation.from_shards([first, first]).rounds("test").meet(classes=False).arranged == ()
+
+
+def test_a_column_that_stands_there_twice_has_no_other_place():
+    first = pd.DataFrame(np.zeros((2, 3)), columns=["a", "a", "b"])
+    assert meet(first, first, classes=False).feature_names == ("a", "a", "b")
+    with pytest.raises(SchemaMismatch, match="node 'node-1' has column 'b' where others have 'a'"):
+        meet(first, first[["b"]].join(first[["a"]]), classes=False)
+
+
+CITY = {"city": ["b", None], "n": [1, 2]}
+
+
+def test_tables_agree_on_the_kind_of_each_column():
+    other = pd.DataFrame({"x": [1.0, 2.0], "n": [0.5, np.nan], "city": [np.nan, np.nan]})
+    schema = meet(pd.DataFrame({**CITY, "x": [1, 2]}), other, classes=False)
+    assert [(k.holds, k.dtype, k.coded) for k in schema.columns] == [
+        ("text", "<U1", True), ("numbers", "<f8", False), ("numbers", "<f8", False),
+    ]  # fmt: skip
+    assert (schema.dtype, schema.uneven) == ("|O", True)
+    assert schema.empty().X.form == schema.form
+    assert meet(pd.DataFrame(CITY), pd.DataFrame(CITY), classes=False).uneven is False
+
+
+def test_rows_are_arranged_before_anyone_looks_at_them():
+    other = pd.DataFrame({"n": [3.5, np.nan], "city": ["a", "b"]})
+    rounds = Federation.from_shards([pd.DataFrame(CITY), other]).rounds("test")
+    rounds.meet(classes=False)
+    found = rounds.raw.round("categories.values", combine=Union())
+    assert found["0"].tolist() == ["a", "b"]
+    assert found["1"].tolist() == [1.0, 2.0, 3.5]
+    assert found["missing"].tolist() == [1, 5]
+
+
+def test_a_table_of_text_is_no_matrix_to_whoever_asks_for_one():
+    rounds = Federation.from_shards([pd.DataFrame(CITY), pd.DataFrame(CITY)]).rounds("test")
+    rounds.meet(classes=False)
+    with pytest.raises(InvalidData, match=r"(?s)column 'city' holds text.*encode it in a pipeline"):
+        fit_over(LinearRegression(), rounds)
+    assert len(rounds.run.rows) == 1  # nobody was asked but for round 0
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"city": [1, 2], "n": [1, 2]}, "(?s)node 'lyon' holds numbers in column 'city'.*text, as on node 'bern'"),
+        ({"city": ["a", "b"], "n": ["c", "d"]}, "(?s)node 'lyon' holds text in column 'n'.*numbers, as on node 'bern'"),
+        ({"city": ["a", "b"]}, "node 'lyon' lacks column 'n'"),
+    ],
+)
+def test_kinds_that_differ_are_named_with_their_node(other, words):
+    with pytest.raises(SchemaMismatch, match=words):
+        meet(pd.DataFrame(CITY), pd.DataFrame(other), names=["bern", "lyon"], classes=False)
+
+
+@pytest.mark.parametrize("ensure", [True, "allow-nan"])
+def test_values_that_are_not_finite_are_named_in_tables_too(ensure):
+    frame = pd.DataFrame({**CITY, "x": [np.inf, np.nan]})
+    with pytest.raises(NodeValueError, match=r"(?s)not finite in column 'x'.*node-0"):
+        Federation.from_shards([frame]).rounds("test").meet(classes=False, ensure_all_finite=ensure)
+    fine = frame.replace(np.inf, 1.0)
+    rounds = Federation.from_shards([fine]).rounds("test")
+    if ensure is True:
+        with pytest.raises(NodeValueError, match=r"(?s)not finite in column 'x'.*nan"):
+            rounds.meet(classes=False, ensure_all_finite=ensure)
+    else:
+        assert rounds.meet(classes=False, ensure_all_finite=ensure).n_rows == 2
 
 
 def test_an_empty_node_is_refused_before_anything_is_asked():

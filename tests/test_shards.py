@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from atoll import wire
 from atoll.errors import InvalidData
 from atoll.shards import Shard, as_target, blank, empty_shard
+from atoll.table import Table
 from atoll.trees import Tree
 
 X = np.arange(12.0).reshape(4, 3)
@@ -130,3 +131,92 @@ def test_an_empty_shard_looks_like_the_others(rows):
     empty = empty_shard(Shard.of("n", rows, list("abab"), columns={"w": np.arange(4.0)}))
     assert (empty.n_rows, empty.n_features, empty.y.dtype.kind, len(empty.columns["w"])) == (0, 3, "U", 0)
     assert blank().n_features == 0
+
+
+FRAME = pd.DataFrame({"city": ["b", None, "a", "b"], "n": [1, 2, 3, 4], "x": [0.5, np.nan, 1, 2]})
+
+
+@pytest.mark.parametrize("frame", [FRAME, pl.from_pandas(FRAME)], ids=["pandas", "polars"])
+def test_a_frame_with_text_becomes_a_table(frame):
+    shard = Shard.of("n", frame, [0, 1, 0, 1])
+    assert isinstance(shard.X, Table)
+    assert (shard.n_rows, shard.n_features, shard.feature_names) == (4, 3, ("city", "n", "x"))
+    assert shard.X.names == shard.feature_names
+    assert type(shard.X.frame()) is type(frame)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        FRAME[["n", "x"]],
+        FRAME[["n"]].astype("Int64"),
+        FRAME[["n"]].astype("int32[pyarrow]"),
+        FRAME[["n"]] > 2,
+        pl.DataFrame({"a": [1, None], "b": [True, None]}),
+        pd.DataFrame({"a": [1, None], "b": pd.array([True, None])}, dtype=object),
+        X.astype(int),
+    ],
+    ids=["floats and ints", "nullable", "arrow", "bools", "polars", "objects", "array"],
+)
+def test_numbers_become_floats_unless_they_are_wanted_as_they_are(rows):
+    shard = Shard.of("n", rows)
+    assert shard.X.dtype == np.float64
+    assert shard.X.flags.c_contiguous
+    raw = Shard.of("n", rows, raw=True)
+    assert isinstance(raw.X, Table)
+    np.testing.assert_array_equal(raw.X.matrix(), shard.X)
+
+
+@pytest.mark.parametrize(
+    "rows", [X, X.astype(np.float32), pd.DataFrame(X, columns=list("abc")), pl.DataFrame(X), sp.csr_matrix(X)],
+    ids=["doubles", "floats", "pandas", "polars", "sparse"],
+)  # fmt: skip
+def test_floats_are_a_matrix_either_way(rows):
+    plain, raw = Shard.of("n", rows), Shard.of("n", rows, raw=True)
+    assert type(plain.X) is type(raw.X)
+    assert not isinstance(raw.X, Table)
+    assert (plain.X != raw.X).sum() == 0
+    assert plain.feature_names == raw.feature_names
+
+
+@pytest.mark.parametrize("rows", [[["a", "b"]], np.array([["a", "b"]]), np.array([["x", 1]], dtype=object)])
+def test_text_that_is_wanted_as_it_is_needs_no_frame(rows):
+    shard = Shard.of("n", rows, raw=True)
+    assert shard.X.rows().tolist() == np.asarray(rows).tolist()
+    assert shard.X.dtype == (rows.dtype if isinstance(rows, np.ndarray) else object)
+
+
+def test_a_table_is_left_alone():
+    table = Table.of(np.array([[1, 2]]))
+    assert Shard.of("n", table).X.columns is table.columns
+    assert Shard.of("n", table, feature_names=["a", "b"]).X.names == ("a", "b")
+
+
+def test_a_frame_that_cannot_be_used_names_node_and_column():
+    with pytest.raises(InvalidData, match="column 'day' of node 'here' holds dates"):
+        Shard.of("here", pd.DataFrame({"day": pd.to_datetime(["2020-01-01"])}))
+
+
+def test_a_shard_of_columns_travels():
+    shard = Shard.of("n", FRAME, list("abab"), ids=np.array([9, 3, 5, 1]), columns={"sample_weight": np.ones(4)})
+    again = Shard.from_tree("n", wire.decode(wire.encode(shard.to_tree()), Tree))
+    pd.testing.assert_frame_equal(again.X.frame(), FRAME)
+    assert (again.feature_names, again.X.names) == (shard.feature_names, shard.X.names)
+    assert shard.nbytes == again.nbytes > shard.X.nbytes
+    taken = shard.take(np.array([2, 0]), "m")
+    assert taken.X.frame().city.tolist() == ["a", "b"]
+    assert (taken.ids.tolist(), taken.n_rows) == ([5, 9], 2)
+    assert empty_shard(shard).X.form == shard.X.form
+
+
+@pytest.mark.parametrize("rows", [FRAME, X, sp.csr_matrix(X)], ids=["table", "dense", "sparse"])
+def test_columns_are_selected_by_position(rows):
+    shard = Shard.of("n", rows, feature_names=["p", "q", "r"]).select([2, 0])
+    assert shard.feature_names == ("r", "p")
+    if isinstance(shard.X, Table):
+        assert shard.X.names == ("r", "p")
+        assert shard.X.column(1).tolist()[0] == "b"
+    else:
+        dense = shard.X.toarray() if sp.issparse(shard.X) else shard.X
+        np.testing.assert_array_equal(dense, X[:, [2, 0]])
+        assert sp.issparse(shard.X) or shard.X.flags.c_contiguous

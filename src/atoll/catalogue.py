@@ -83,7 +83,7 @@ def catalogue(n_features: int = 10, n_classes: int = 2, names: Sequence[str] | N
     list of Entry
         By module and name, the default way of each estimator first.
     """
-    kinds = sorted(supported().items(), key=lambda item: public_name(item[0]).rpartition(".")[::2])
+    kinds = sorted(supported(by_name=True).items(), key=lambda item: public_name(item[0]).rpartition(".")[::2])
     found = []
     for kind, ways in kinds:
         if names is None or kind.__name__ in names:
@@ -109,6 +109,8 @@ def _run_of(estimator: Any, method: str, n_features: int, n_classes: int) -> Run
     X = rng.integers(0, 5, size=(_ROWS, n_features)) + (0.25 * code[:, None])
     y: Any = code if is_classifier(estimator) or not _is_number(estimator) else X[:, 0] + rng.random(_ROWS) + 1
     y = np.stack([y, y[::-1]], axis=1) if get_tags(estimator).target_tags.single_output is False else y
+    if estimator.get_params().get("n_components") == "auto":
+        estimator.set_params(n_components=2)
     model = Distributed(estimator, n_nodes=_NODES, method=method, verbose=0)
     given = (code,) if "y" in inspect.signature(estimator.fit).parameters and _of_labels(estimator) else (X, y)
     with warnings.catch_warnings():

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils import get_tags
 
 from atoll.datasets import open_rows
 from atoll.errors import InvalidData, explain
@@ -264,8 +263,7 @@ class Federation(Nodes):
         found = subject_of(model, scoring)
         what = digest([to_bytes(found.model), [w.name for w in found.wanted], per_node, sample_weight, bins])
         rounds = self.rounds(found.name, name=f"evaluate-{what[:16]}")
-        allow_nan = get_tags(found.model).input_tags.allow_nan
-        rounds.meet(classes=found.task == "classes", ensure_all_finite="allow-nan" if allow_nan else True)
+        rounds.meet(classes=found.task == "classes")  # the model refuses values that it cannot take
         return evaluate(rounds, found.model, scoring, per_node=per_node, sample_weight=sample_weight, bins=bins)
 
     def search(

@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from atoll.engines import Engine, find, live
 from atoll.errors import InvalidData, explain
@@ -19,7 +18,7 @@ from atoll.progress import reporter
 from atoll.rng import as_seed
 from atoll.rounds import Rounds
 from atoll.run import Run
-from atoll.shards import Shard, is_sparse
+from atoll.shards import Shard, stacked
 from atoll.specs import Spec, check_settings, read
 from atoll.topology import plans
 
@@ -146,8 +145,7 @@ class Nodes:
     def pooled(self) -> Shard:
         """All rows in the order of their global ids; for `Distributed`, where the rows are yours."""
         ids = np.concatenate([s.ids for s in self._shards])
-        stack: Any = sp.vstack if is_sparse(self._shards[0].X) else np.concatenate
-        X = stack([s.X for s in self._shards])
+        X = stacked([s.X for s in self._shards])
         y = None if self._shards[0].y is None else np.concatenate([s.labels() for s in self._shards])
         columns = {c: np.concatenate([s.columns[c] for s in self._shards]) for c in self._shards[0].columns}
         names = self._shards[0].feature_names

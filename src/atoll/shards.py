@@ -220,6 +220,23 @@ def on_file(X: object) -> bool:
     return isinstance(X, np.memmap)
 
 
+def stacked(parts: Sequence[Any]) -> Any:
+    """The rows of several shards below each other.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray, csr_matrix or Table
+        Their `X`; either all are tables or none is.
+
+    Returns
+    -------
+    ndarray, csr_matrix or Table
+    """
+    if isinstance(parts[0], Table):
+        return Table.stacked(parts)
+    return sp.vstack(parts, format="csr") if is_sparse(parts[0]) else np.concatenate(parts)
+
+
 def weights(shard: Shard) -> Array | None:
     """The sample weights of a node's rows, float64 of shape (n,); None where every row counts once."""
     return shard.columns.get("sample_weight")

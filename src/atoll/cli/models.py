@@ -33,7 +33,7 @@ def execute(args: Namespace) -> int:
     UnknownName
         If there is no such estimator; with the nearest one.
     """
-    known = [kind.__name__ for kind in supported()]
+    known = [kind.__name__ for kind in supported(by_name=True)]
     for name in args.estimator or ():
         if name not in known:
             raise UnknownName(explain(f"Atoll has no recipe for {name!r}", hint=closest(name, known)))

@@ -55,6 +55,8 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         return self.__dict__.get("_model", self.estimator)
 
     def _fitted(self) -> Any:
+        if "_model" not in self.__dict__ and not get_tags(self.estimator).requires_fit:
+            return self.estimator
         check_is_fitted(self, "run_")
         return self._model
 
@@ -85,7 +87,7 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         for attribute in _FITTED:
             self.__dict__.pop(attribute, None)
         self._model, self._asks, self._way = model, recipe.asks, (type(self.estimator), recipe.method)
-        self._federation, self.run_ = federation, rounds.run
+        self._federation, self.run_, self._exact = federation, rounds.run, recipe.exact
         if not of_labels(self.estimator):
             self.n_features_in_ = schema.n_features
         if schema.feature_names is not None:
@@ -120,9 +122,12 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         NotAvailable
-            If it would consist of rows that stay on their nodes.
+            If it would consist of rows, or of models, that stay on their nodes.
         """
         model = self._fitted()
+        if self._asks and not self._exact:
+            what = f"with method={self.method!r} every node keeps a {type(self.estimator).__name__} of its own"
+            raise NotAvailable(explain(what, hint="predict with this object: it asks the nodes"))
         return self._with_rows(model) if self._asks or self._per_row() else model
 
     def _with_rows(self, model: Any) -> Any:

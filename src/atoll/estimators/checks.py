@@ -63,7 +63,9 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
         with _in_own_words(estimator, X):
             X = validate_data(wrapper, X, **checks)
         return (_as_table(estimator, X) if given else X), None
-    several = bool(get_tags(estimator).target_tags.multi_output) or scores
+    tags = get_tags(estimator)
+    labels = tags.classifier_tags is not None and tags.classifier_tags.multi_label
+    several = bool(tags.target_tags.multi_output) or labels or scores
     y_checks = {"multi_output": several, "y_numeric": is_regressor(estimator)}
     X, y = validate_data(wrapper, X, y, **(checks if given else checks | y_checks))
     if given:

@@ -190,7 +190,7 @@ class Evaluation:
         for name, value in self.pooled.items():
             line = [name, shown(value + 0.0)]
             line += [" to ".join(map(shown, self.bounds[name])) if name in self.bounds else ""] if bounded else []
-            body.append([*line, *([_in_words(worst[name])] if worst else [])])
+            body.append([*line, *([_in_words(worst[name], self.per_node[name])] if worst else [])])
         return [head, *body]
 
     def by_node(self) -> list[list[str]]:
@@ -254,11 +254,13 @@ class Evaluation:
         return f'<div class="atoll-evaluation">{"".join(parts)}</div>'
 
 
-def _in_words(worst: Worst) -> str:
+def _in_words(worst: Worst, values: Array) -> str:
     if not worst.node:
         return "undefined"
-    lacks = f", without class {', '.join(map(str, worst.lacks))}" if worst.lacks else ""
-    return f"{shown(worst.value + 0.0)} ({worst.node}{lacks})"
+    if len(values) > 1 and (values == worst.value).all():
+        return f"{shown(worst.value + 0.0)} (every node)"
+    some = f"{len(worst.lacks)} classes" if len(worst.lacks) > 1 else f"class {worst.lacks[0]}" if worst.lacks else ""
+    return f"{shown(worst.value + 0.0)} ({worst.node}{f', without {some}' if some else ''})"
 
 
 def _listed(names: Any) -> str:

@@ -130,6 +130,8 @@ def left_out(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     Y, w = _targets(shard, ctx.settings), weights(shard)
     d, root = shard.n_features, _roots(w, len(Y))
     mean, basis, own = payload["mean"], payload["basis"], payload["own"]
+    if not shard.n_rows:
+        return Reply({"score": np.full(payload["fit"].shape[1:], np.nan)})  # it may be: a row alone leaves nothing
     if is_sparse(shard.X):
         z = root[:, None] * (shard.X @ basis - mean[:d] @ basis)
     else:

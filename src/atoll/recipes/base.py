@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from atoll.errors import UnknownName, UnsupportedEstimator, closest, explain
-from atoll.recipes.needs import takes_tables
+from atoll.recipes.needs import of_labels, takes_tables
 from atoll.rounds import Rounds
 from atoll.shards import Shard
 from atoll.table import Table
@@ -170,6 +170,8 @@ def fit_over(estimator: Any, rounds: Rounds, method: str | None = None, *, last:
         known = {*vars(fresh), "n_features_in_", "feature_names_in_"}
         vars(fresh).update({name: value for name, value in vars(last).items() if name not in known})
     fitted = find(estimator, method).fit(fresh, rounds)
+    if of_labels(estimator):
+        return fitted
     if not hasattr(type(fitted), "n_features_in_") and not hasattr(fitted, "n_features_in_"):
         fitted.n_features_in_ = schema.n_features
     if schema.feature_names is not None and not hasattr(fitted, "feature_names_in_"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,8 @@ from atoll.rounds import Rounds
 from atoll.shards import Shard, is_sparse
 from atoll.trees import Array, Tree
 
-__all__ = ["Described", "checked_init", "fit_kmeans", "given_centers", "own_rows"]
+__all__ = ["Described", "checked_init", "fit_kmeans"]
+
 
 class Described:
     """What scikit-learn's checks of k-means read of X: its shape and the variances of its columns.
@@ -78,7 +78,7 @@ def fit_kmeans(estimator: KMeans, rounds: Rounds) -> KMeans:
     init = checked_init(estimator, Described(rounds, variance), rounds)
     origin = np.zeros_like(variance) if rounds.schema.sparse else moments["mean"]
     rng = random_state(estimator, rounds)
-    rows = Rows(rounds, rounds.schema.n_rows, 0, 0, origin) if init is not None else of_nodes(rounds, origin)
+    rows = of_nodes(rounds, origin)
     best = _run(estimator, init, rows, rng)
     for _ in range(1, estimator._n_init):
         run = _run(estimator, init, rows, rng)
@@ -123,32 +123,9 @@ def checked_init(estimator: Any, described: Described, rounds: Rounds) -> Array 
     return init
 
 
-def given_centers(estimator: Any, init: Array | None, rows: Rows, rng: RandomState, *, about_mean: bool) -> Array:
-    """First centres, relative to the origin of the rows; `about_mean`: what a callable `init` sees are centred rows."""
-    if init is not None:
-        return initial(rows, init - rows.origin, estimator.n_clusters, rng, None)
-    own, shift = own_rows(rows), np.zeros(len(rows.origin))
-    if callable(estimator.init) and own is not None:
-        X = own()
-        if about_mean and not is_sparse(X):
-            mean = X.mean(axis=0)
-            X, shift = X - mean, mean - rows.origin
-        return initial(rows, estimator.init, estimator.n_clusters, rng, lambda: X) + shift
-    return initial(rows, estimator.init, estimator.n_clusters, rng, None)
-
-
-def own_rows(rows: Rows) -> Callable[[], Any] | None:
-    """The rows themselves, where they are the user's own."""
-    rounds = rows.rounds
-    pooled = getattr(rounds.link, "pooled", None) if rounds.run.trust == "distributed" else None
-    if pooled is None:
-        return None
-    return lambda: pooled().X if rows.sample is None else pooled().X[rows.sample]
-
-
 def _run(estimator: KMeans, init: Array | None, rows: Rows, rng: RandomState) -> _Outcome:
     """Lloyd's algorithm until no label changes, or centres move no more than the tolerance."""
-    centers = given_centers(estimator, init, rows, rng, about_mean=True)
+    centers = initial(rows, estimator, init, rng, about_mean=True)
     before: Tree = {}
     strict, verbose, step = False, bool(estimator.verbose), 0
     if verbose:

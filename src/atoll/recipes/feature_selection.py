@@ -173,7 +173,7 @@ def chi_squared(rounds: Rounds) -> tuple[Array, Array]:
     if len(n) == 1:  # scikit-learn adds a class without rows
         n, observed = np.append(n, 0), np.vstack([observed, np.zeros_like(observed)])
     share = n[:, None] / rounds.schema.n_rows
-    chi, p = _chisquare(observed, share @ sums["total"][None])
+    chi, p = _chisquare(observed.copy(), share @ sums["total"][None])
     return chi, p
 
 

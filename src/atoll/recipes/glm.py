@@ -39,9 +39,13 @@ def _fit(estimator: Any, rounds: Rounds, solver: Any) -> Any:
     if totals["outside"][0]:
         raise ValueError(f"Some value(s) of y are out of the valid range of the loss {type(loss).__name__!r}.")
     total = float(totals["total"][0])
-    w0 = np.zeros(rounds.schema.n_features + int(estimator.fit_intercept))
-    if estimator.fit_intercept:
-        w0[-1] = loss.link.link(totals["target"] / total)[0]
+    if estimator.warm_start and hasattr(estimator, "coef_"):
+        last = [estimator.intercept_] if estimator.fit_intercept else []
+        w0 = np.concatenate([estimator.coef_, last]).astype(np.float64)
+    else:
+        w0 = np.zeros(rounds.schema.n_features + int(estimator.fit_intercept))
+        if estimator.fit_intercept:
+            w0[-1] = loss.link.link(totals["target"] / total)[0]
     summed = SummedLoss(rounds, loss, estimator.fit_intercept, total, curved=solver != "lbfgs")
     w, estimator.n_iter_ = _minimise(estimator, summed, w0, solver)
     w = w.astype(rounds.schema.dtype)

@@ -48,8 +48,11 @@ def fit_huber(estimator: HuberRegressor, rounds: Rounds) -> HuberRegressor:
         slopes = np.concatenate([estimator.alpha * 2.0 * w[:d], np.zeros(len(w) - d)])
         return float(found["loss"][0] + estimator.alpha * np.dot(w[:d], w[:d])), found["gradient"] + slopes
 
-    start = np.zeros(d + 1 + int(estimator.fit_intercept))
-    start[-1] = 1
+    if estimator.warm_start and hasattr(estimator, "coef_"):
+        start = np.concatenate([estimator.coef_, [estimator.intercept_, estimator.scale_]])
+    else:
+        start = np.zeros(d + 1 + int(estimator.fit_intercept))
+        start[-1] = 1
     bounds = np.tile([-np.inf, np.inf], (len(start), 1))
     bounds[-1][0] = np.finfo(np.float64).eps * 10
     options = {

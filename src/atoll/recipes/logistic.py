@@ -122,13 +122,21 @@ def _fit(estimator: LogisticRegression, rounds: Rounds, solver: str) -> Logistic
         seen, classes, total, asked, penalty, estimator.fit_intercept, estimator.intercept_scaling, estimator.tol,
         estimator.max_iter, estimator.verbose,
     )  # fmt: skip
-    coefs, n_iter = regularisation_path(problem, [C], estimator.l1_ratio)
+    coefs, n_iter = regularisation_path(problem, [C], estimator.l1_ratio, _last(estimator))
     estimator.classes_ = classes
     estimator.n_iter_ = np.asarray(n_iter, dtype=np.int32)
     estimator.coef_, estimator.intercept_ = layout(coefs[0], estimator.fit_intercept, rounds.schema.dtype)
     if asked == "liblinear" and not estimator.fit_intercept:
         estimator.intercept_ = 0.0
     return estimator
+
+
+def _last(estimator: LogisticRegression) -> Array | None:
+    """The parameters of the fit before, (1 or C, p), where this one is to go on from there."""
+    if not estimator.warm_start or not hasattr(estimator, "coef_"):
+        return None
+    parts = [estimator.coef_, estimator.intercept_[:, None]] if estimator.fit_intercept else [estimator.coef_]
+    return np.concatenate(parts, axis=1)
 
 
 class _AtTheRows(Exception):
@@ -250,18 +258,25 @@ def regularisation_path(
     Cs : sequence of float
     l1_ratio : float or None
         Share of absolute values in the penalty ``elasticnet``.
-    coef : ndarray, optional
-        Where to start, in the shape of `Problem.shape`.
+    coef : ndarray of shape (1 or C, p), optional
+        Where to start.
 
     Returns
     -------
     coefs : list of ndarray
         In the shape of `Problem.shape`, float64.
     n_iter : list of int
+
+    Raises
+    ------
+    ValueError
+        If `coef` has another shape.
     """
     flat = np.zeros(int(np.prod(problem.shape)))
     if coef is not None:
-        flat[:] = np.asarray(coef, dtype=np.float64).reshape(problem.shape).ravel(order="F")
+        if coef.shape != np.atleast_2d(np.empty(problem.shape)).shape:
+            raise ValueError(f"Initialization coef is of shape {coef.shape}, expected shape {problem.shape}")
+        flat[:] = coef.ravel(order="F")
     two = len(problem.classes) == 2
     loss = HalfBinomialLoss() if two else HalfMultinomialLoss(n_classes=len(problem.classes))
     curved = problem.solver == "newton-cholesky"

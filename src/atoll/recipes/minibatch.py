@@ -11,8 +11,8 @@ from sklearn.cluster._kmeans import _labels_inertia_threadpool_limit
 
 from atoll.combine import Moments, Sum
 from atoll.recipes.base import recipe
-from atoll.recipes.cluster import Described, checked_init, given_centers
-from atoll.recipes.seeding import Rows, batches, of_nodes, random_state
+from atoll.recipes.cluster import Described, checked_init
+from atoll.recipes.seeding import Rows, batches, initial, of_nodes, random_state
 from atoll.rounds import Rounds
 from atoll.shards import Shard
 from atoll.trees import Array, Tree
@@ -78,7 +78,7 @@ def _first_centers(estimator: MiniBatchKMeans, init: Array | None, rows: Rows, r
         if estimator.verbose:
             print(f"Init {i + 1}/{estimator._n_init} with method {estimator.init if init is None else init}")
         drawn = rows.sampled(rng.randint(0, rows.n, size)) if size < rows.n else rows
-        centers = given_centers(estimator, init, drawn, rng, about_mean=False)
+        centers = initial(drawn, estimator, init, rng, about_mean=False)
         inertia = float(_told(judges, centers)["inertia"][0])
         if estimator.verbose:
             print(f"Inertia for init {i + 1}/{estimator._n_init}: {inertia}")

@@ -10,6 +10,7 @@ from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import LabelBinarizer, LabelEncoder, OneHotEncoder, OrdinalEncoder
 from sklearn.utils import get_tags
+from sklearn.utils._missing import is_scalar_nan
 
 __all__ = ["ENCODERS", "IMPUTERS", "as_given", "entry", "finiteness", "of_labels", "takes_tables", "wants_classes"]
 
@@ -54,5 +55,7 @@ def wants_classes(estimator: Any) -> bool:
 def finiteness(estimator: Any) -> bool | str:
     """What scikit-learn calls `ensure_all_finite` for the X of an estimator."""
     first = entry(estimator)
+    if isinstance(first, MissingIndicator):  # whose tag says otherwise
+        return "allow-nan" if is_scalar_nan(first.missing_values) else True
     lenient = first is None or isinstance(first, ColumnTransformer | FeatureUnion)
     return "allow-nan" if lenient or get_tags(first).input_tags.allow_nan else True

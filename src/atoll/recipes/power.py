@@ -100,7 +100,7 @@ class _Family(ABC):
 
     @abstractmethod
     def loss(self, lambdas: Array) -> Array:
-        """The negative log-likelihood of one exponent per column."""
+        """The negative log-likelihood of one exponent per column, up to a constant."""
 
     @abstractmethod
     def search(self, column: int, loss: Callable[[float], float]) -> float:
@@ -148,7 +148,7 @@ class _BoxCox(_Family):
         return self._ask(lambdas, lambdas, shift)
 
     def loss(self, lambdas: Array) -> Array:
-        """Values are taken relative to their geometric mean, so that the large terms of the likelihood cancel.
+        """Up to a constant; values are taken relative to their geometric mean, so that large terms do not appear.
 
         Where a power of the largest would overflow, they are taken relative to something larger.
         """
@@ -157,7 +157,7 @@ class _BoxCox(_Family):
         shift = np.where(lambdas >= 0, up, down)
         moments = self.moments(lambdas, shift)
         with np.errstate(divide="ignore"):
-            loss: Array = self.n * (np.log(moments["m2"] / self.n) / 2 + lambdas * (shift - centre) + centre)
+            loss: Array = self.n * (np.log(moments["m2"] / self.n) / 2 + lambdas * (shift - centre))
         return loss
 
     def search(self, column: int, loss: Callable[[float], float]) -> float:

@@ -18,8 +18,9 @@ from sklearn.utils import check_array, check_random_state
 from atoll.combine import Extrema, Sum
 from atoll.errors import NotAvailable, explain
 from atoll.rounds import Rounds
-from atoll.shards import is_sparse
+from atoll.shards import Shard, is_sparse
 from atoll.trees import Array, Tree
+from atoll.views import viewer
 
 __all__ = ["Rows", "batches", "initial", "of_nodes", "plus_plus", "random_state"]
 
@@ -195,21 +196,21 @@ def batches(rows: Rows, size: int, rng: RandomState) -> Callable[[], Array]:
     return lambda: rows.ids(running.searchsorted(rng.random_sample(size), side="right"))
 
 
-def initial(rows: Rows, init: Any, n_clusters: int, rng: RandomState, own: Callable[[], Any] | None) -> Array:
-    """First centres.
+def initial(rows: Rows, estimator: Any, given: Array | None, rng: RandomState, *, about_mean: bool) -> Array:
+    """First centres, as the parameter `init` says.
 
     Parameters
     ----------
     rows : Rows
         What is drawn from.
-    init : {"k-means++", "random"}, ndarray of shape (n_clusters, d), or callable
-        An array is relative to the origin already.
-    n_clusters : int
-        How many.
+    estimator : KMeans or MiniBatchKMeans
+        Has `init` and `n_clusters`.
+    given : ndarray of shape (n_clusters, d), or None
+        `init`, where it is an array.
     rng : RandomState
         Where random numbers come from.
-    own : callable or None
-        Gives the rows to a callable `init`, where they are the user's.
+    about_mean : bool
+        Whether a function is given dense rows about their mean.
 
     Returns
     -------
@@ -221,14 +222,11 @@ def initial(rows: Rows, init: Any, n_clusters: int, rng: RandomState, own: Calla
     NotAvailable
         If `init` is a function of rows that stay on their nodes.
     """
-    if isinstance(init, str):
-        return plus_plus(rows, n_clusters, rng) if init == "k-means++" else _at_random(rows, n_clusters, rng)
-    if not callable(init):
-        return np.array(init, dtype=np.float64)
-    if own is None:
-        hint = "give init='k-means++', 'random' or an array, or use Distributed where the rows are yours"
-        raise NotAvailable(explain("init is a function of the rows, and those stay on their nodes", hint=hint))
-    return _by_function(init, own(), n_clusters, rng)
+    if given is not None:
+        return given - rows.origin
+    if callable(estimator.init):
+        return _by_function(rows, estimator, rng, about_mean)
+    return (plus_plus if estimator.init == "k-means++" else _at_random)(rows, estimator.n_clusters, rng)
 
 
 def plus_plus(rows: Rows, n_clusters: int, rng: RandomState) -> Array:
@@ -286,10 +284,17 @@ def _at_random(rows: Rows, n_clusters: int, rng: RandomState) -> Array:
     return rows.values(_ids(rows, found))
 
 
-def _by_function(init: Callable[..., Any], X: Any, n_clusters: int, rng: RandomState) -> Array:
-    made = check_array(init(X, n_clusters, random_state=rng), dtype=X.dtype, copy=False, order="C")
-    if made.shape != (n_clusters, X.shape[1]):
-        rows = made.shape[0] != n_clusters
-        what = f"number of clusters {n_clusters}" if rows else f"number of features of the data {X.shape[1]}"
-        raise ValueError(f"The shape of the initial centers {made.shape} does not match the {what}.")
-    return np.asarray(made.toarray() if is_sparse(made) else made, dtype=np.float64)
+def _by_function(rows: Rows, estimator: Any, rng: RandomState, about_mean: bool) -> Array:
+    """What a function of the rows says, where they are the user's own."""
+    rounds, k = rows.rounds, estimator.n_clusters
+    if rounds.run.trust != "distributed":
+        hint = "give init='k-means++', 'random' or an array, or use Distributed where the rows are yours"
+        raise NotAvailable(explain("init is a function of the rows, and those stay on their nodes", hint=hint))
+    whole: Shard = viewer(rounds.views)(rounds.link.pooled())  # type: ignore[attr-defined]
+    X, shift = whole.X if rows.sample is None else whole.X[rows.sample], -rows.origin
+    if about_mean and not is_sparse(X):
+        mean = X.mean(axis=0)
+        X, shift = X - mean, mean - rows.origin
+    centers = check_array(estimator.init(X, k, random_state=rng), dtype=X.dtype, copy=False, order="C")
+    estimator._validate_center_shape(X, centers, n_centroids=k)
+    return np.asarray(centers, dtype=np.float64) + shift

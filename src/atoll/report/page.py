@@ -178,7 +178,7 @@ def _judged(result: Result, found: Evaluation) -> str:
     parts = [f"<h3>{text(result.label)}</h3>", _plain_table(caption, summary), picture(drawn) if drawn else ""]
     parts.append(details(_plain_table(each, nodes), "Every node"))
     if found.classes:
-        parts.append(details(_plain_table("The held-out rows of each class.", found.by_class()), "Every class"))
+        parts.append(_plain_table(f"The held-out rows by class ({result.label}).", found.by_class()))
     return "".join(parts) + (f"<ul class=notes>{notes}</ul>" if notes else "")
 
 

@@ -83,7 +83,7 @@ class Column(NamedTuple):
             return cls(np.ascontiguousarray(values, dtype=np.float64 if narrow or wide else None), None, declared)
         if kind in "US":
             levels, codes = np.unique(values, return_inverse=True)
-            spelt = levels if kind == "U" else np.char.decode(levels, _BYTES)
+            spelt = levels if kind == "U" else np.char.decode(levels, _BYTES).astype(f"U{levels.dtype.itemsize}")
             return cls(codes.astype(np.int32), spelt, declared, kind == "S")
         if kind == "O":
             return cls._of_objects(values, declared, where)
