@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from atoll.datasets import Dataset, datasets, load, read_table
 from atoll.errors import InvalidData, MissingExtra, UnknownName
+from atoll.table import Table
 
 
 @pytest.fixture
@@ -487,3 +488,101 @@ def test_many_columns(save: Any) -> None:
     X = np.random.default_rng(0).random((150, 3000)).round(4)
     text = "\n".join([",".join(f"c{j}" for j in range(3000)), *(",".join(map(str, row)) for row in X.tolist())])
     np.testing.assert_array_equal(read_table(save(text)).X, X)
+
+
+# Kinds
+
+
+MIXED = "city,n,x,ok,gone,y\nbern,1,1.5,true,,a\n,2,,false,,b\n oslo,3,2.0,TRUE,,a\nNA,4,3,false,,b\n"
+
+
+def test_kinds_are_kept_as_pandas_would_read_them(save: Any) -> None:
+    data = read_table(save(MIXED), "y", kinds=True)
+    assert isinstance(data.X, Table)
+    assert (len(data.X), data.feature_names) == (4, ("city", "n", "x", "ok", "gone"))
+    expected = pd.DataFrame(
+        {
+            "city": ["bern", None, "oslo", "NA"],
+            "n": [1, 2, 3, 4],
+            "x": [1.5, np.nan, 2.0, 3.0],
+            "ok": [True, False, True, False],
+            "gone": [np.nan] * 4,
+        }
+    )
+    pd.testing.assert_frame_equal(data.X.frame(), expected)
+    assert data.y.tolist() == list("abab")
+
+
+def test_columns_are_whole_where_every_value_is_written_so(save: Any) -> None:
+    text = "a,b,c,d,e,y\n1,1.0,-3,9007199254740993,true,u\n2,2,+4,1,1,v\n"
+    kinds = [k.dtype for k in read_table(save(text), "y", kinds=True).X.form.columns]
+    assert kinds == ["<i8", "<f8", "<i8", "<f8", "<f8"]
+
+
+def test_text_is_found_wherever_it_begins(save: Any) -> None:
+    lines = [f"{i},{'007' if i == 3 else i},{'x' if i == 30_000 else i}" for i in range(40_000)]
+    data = read_table(save("y,a,b\n" + "\n".join(lines) + "\n"), "y", kinds=True)
+    assert [k.holds for k in data.X.form.columns] == ["numbers", "text"]
+    b = data.X.column(1)
+    assert (b[3], b[29_999], b[30_000], b[-1]) == ("3", "29999", "x", "39999")
+
+
+@pytest.mark.parametrize("values", ["2020-01-31\n2021-1-1", "31.12.2020\n", "1/2/99\nnan", "2020-01-31T10:20:30Z\n"])
+def test_dates_are_refused_by_name(save: Any, values: str) -> None:
+    rows = "".join(f"{value},1\n" for value in values.split("\n"))
+    with pytest.raises(InvalidData, match=r"(?s)column 'when' of .*data.csv holds dates.*days since a start"):
+        read_table(save("when,y\n" + rows), "y", kinds=True)
+
+
+def test_what_looks_like_a_date_once_is_text(save: Any) -> None:
+    data = read_table(save("a,y\n2020-01-31,1\nnever,2\n"), "y", kinds=True)
+    assert data.X.column(0).tolist() == ["2020-01-31", "never"]
+
+
+def test_infinity_is_refused_with_kinds_too(save: Any) -> None:
+    assert "values are infinite" in refusal(save("a,b,y\n1,x,1\ninf,y,2\n"), kinds=True)
+
+
+@pytest.mark.parametrize("nullable", [False, True])
+def test_parquet_keeps_its_kinds(tmp_path: Path, nullable: bool) -> None:
+    frame = pd.DataFrame(
+        {
+            "city": ["bern", None, " oslo"],
+            "kind": pd.Categorical(["u", "v", None], ["w", "v", "u"]),
+            "n": np.array([1, 2, 3], dtype=np.int16),
+            "x": [1.5, np.nan, 2.0],
+            "f": np.array([1, 2, 3], dtype=np.float32),
+            "ok": [True, False, True],
+            "y": list("aba"),
+        }
+    )
+    if nullable:
+        frame = frame.assign(n=pd.array([1, None, 3], dtype="Int16"), ok=pd.array([True, None, False]))
+    path = tmp_path / "a.parquet"
+    frame.to_parquet(path)
+    table = read_table(path, "y", kinds=True).X
+    assert [k.holds for k in table.form.columns] == ["text", "text", *["numbers"] * 4]
+    expected = frame.drop(columns="y")
+    expected["kind"] = expected["kind"].cat.remove_unused_categories().astype(object).astype("category")
+    if nullable:
+        expected = expected.assign(n=expected.n.astype(float), ok=pd.Series([True, None, False], dtype=object))
+    got = table.frame()
+    for name in expected:
+        assert [repr(v) for v in got[name]] == [repr(v) for v in expected[name]], name
+    assert got.dtypes["kind"] == "category"
+
+
+@pytest.mark.parametrize(
+    ("column", "what"),
+    [
+        (pd.to_datetime(["2020-01-01"]), "dates"),
+        (pd.to_timedelta([1], unit="s"), "durations"),
+        (pd.Series([pd.Timestamp("2020").time()]), "times"),
+        (pd.Series([[1, 2]]), "nested values"),
+    ],
+)
+def test_columns_of_parquet_are_refused_by_name(tmp_path: Path, column: Any, what: str) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"when": column, "y": [1]}).to_parquet(path)
+    with pytest.raises(InvalidData, match=f"column 'when' of .* holds {what}"):
+        read_table(path, "y", kinds=True)

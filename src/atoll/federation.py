@@ -112,9 +112,7 @@ class Federation(Nodes):
             If there is no such partition, topology or engine.
         """
         seed = as_seed(random_state)
-        given = sample_weight if isinstance(sample_weight, Mapping) else {"sample_weight": sample_weight}
-        columns = {name: np.asarray(w, dtype=np.float64) for name, w in given.items() if w is not None}
-        whole = Shard.of("(all rows)", X, y, feature_names=feature_names, columns=columns)
+        whole = _weighed("(all rows)", X, y, sample_weight, feature_names=feature_names)
         if isinstance(partition, str):
             labels = whole.n_rows if whole.y is None else whole.y
             parts = split(labels, n_nodes, partition, random_state=seed, min_rows=min_rows)
@@ -130,14 +128,14 @@ class Federation(Nodes):
 
     @classmethod
     def from_shards(
-        cls, shards: Sequence[tuple[Any, Any] | Any], names: Sequence[str] | None = None, **settings: Any
+        cls, shards: Sequence[tuple[Any, ...] | Any], names: Sequence[str] | None = None, **settings: Any
     ) -> Federation:
         """Make a federation from rows that lie at their nodes already.
 
         Parameters
         ----------
-        shards : sequence of (X, y) or of X
-            Rows per node. A tuple is taken as ``(X, y)``.
+        shards : sequence of (X, y), (X, y, sample_weight) or X
+            Rows per node; what is no tuple is taken as X alone.
         names : sequence of str, optional
             Node names, ``node-0`` … by default.
         **settings
@@ -156,9 +154,8 @@ class Federation(Nodes):
         own = list(_numbered(len(shards)) if names is None else names)
         if len(own) != len(shards):
             raise InvalidData(explain("one name per node", got=f"{len(own)} names", expected=f"{len(shards)}"))
-        pairs = [s if isinstance(s, tuple) else (s, None) for s in shards]
-        made = [Shard.of(str(name), X, y) for name, (X, y) in zip(own, pairs, strict=True)]
-        return cls(_counted(made), **settings)
+        given = [s if isinstance(s, tuple) else (s,) for s in shards]
+        return cls(_counted([_weighed(str(name), *parts) for name, parts in zip(own, given, strict=True)]), **settings)
 
     @classmethod
     def from_files(
@@ -374,6 +371,18 @@ class Federation(Nodes):
         rounds = self.rounds("report", name="report")
         rounds.meet(classes=False)
         return count_classes(rounds)
+
+
+def _weighed(name: str, X: Any, y: Any = None, sample_weight: Any = None, **settings: Any) -> Shard:
+    """Rows with their targets and weights."""
+    given = sample_weight if isinstance(sample_weight, Mapping) else {"sample_weight": sample_weight}
+    columns = {which: np.asarray(w, dtype=np.float64) for which, w in given.items() if w is not None}
+    shard = Shard.of(name, X, y, columns=columns, **settings)
+    for weight in columns.values():
+        if weight.shape != (shard.n_rows,):
+            got, expected = f"shape {weight.shape}", f"({shard.n_rows},)"
+            raise InvalidData(explain("one weight per row", got=got, expected=expected, where=f"node {name!r}"))
+    return shard
 
 
 def _counted(shards: Sequence[Shard]) -> list[Shard]:

@@ -30,6 +30,7 @@ __all__ = [
     "arrange",
     "beside",
     "blanked",
+    "chosen",
     "class_weighted",
     "codes",
     "columns",
@@ -140,6 +141,26 @@ def _fold(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
     low, high = (edge if len(edges) == 1 else edge[shard.columns["code"]] for edge in (edges[:, k], edges[:, k + 1]))
     tested = (shard.ids >= low) & (shard.ids < high)
     return shard.take(np.flatnonzero(tested if settings["keep"] == "test" else ~tested))
+
+
+def chosen(ids: Array) -> Spec:
+    """The view of the rows with some ids.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (m,), int64
+        Row ids, distinct.
+
+    Returns
+    -------
+    Spec
+    """
+    return Spec("chosen", {}, {"ids": np.asarray(ids, dtype=np.int64)})
+
+
+@views.register("chosen")
+def _chosen(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
+    return shard.take(np.flatnonzero(np.isin(shard.ids, arrays["ids"])))
 
 
 def nodes_but(names: Sequence[str]) -> Spec:

@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
-from sklearn.metrics import accuracy_score, f1_score, log_loss, r2_score
+from sklearn.metrics import accuracy_score, f1_score, get_scorer, log_loss, r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from atoll import Distributed, Federated, Federation
 from atoll.errors import InvalidData, NodeValueError, NotAvailable, SchemaMismatch, WireError
@@ -191,9 +195,38 @@ def test_data_frames_with_names():
             model, ["accuracy", "neg_log_loss"]
         )
         assert found.pooled["accuracy"] == model.score(frame, Y)
+    turned = Federation.simulate(frame[["d", "b", "a", "c"]], Y, n_nodes=3).evaluate(
+        model, ["accuracy", "neg_log_loss"]
+    )
+    assert dict(turned.pooled) == pytest.approx(dict(found.pooled), rel=1e-12)
     renamed = frame.rename(columns={"a": "z"})
     with pytest.raises(SchemaMismatch, match="feature names should match"):
         Federation.simulate(renamed, Y, n_nodes=3).evaluate(model)
+
+
+@pytest.mark.parametrize("engine", ["inprocess", "processes"])
+def test_a_pipeline_over_mixed_columns(engine):
+    print("seed 0")
+    rng = np.random.default_rng(0)
+    city = rng.choice(["oslo", "rome", "bern"], 200, p=[0.5, 0.3, 0.2])
+    frame = pd.DataFrame(
+        {"age": rng.normal(50, 10, 200), "city": pd.Categorical(city), "name": rng.choice(list("ab"), 200)}
+    )
+    frame.loc[::9, "age"] = np.nan
+    y = np.where(frame["age"].fillna(50) + 9 * (city == "oslo") + rng.normal(0, 5, 200) > 54, "ill", "well")
+    columns = ColumnTransformer([
+        ("num", make_pipeline(SimpleImputer(), StandardScaler()), ["age"]), ("cat", OneHotEncoder(), ["city", "name"]),
+    ])  # fmt: skip
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, y)
+    wanted = ["accuracy", "neg_log_loss", "roc_auc", "f1_macro"]
+    sites = Federation.simulate(frame[["name", "age", "city"]], y, partition=city, engine=engine, n_workers=2)
+    found = sites.evaluate(model, wanted)
+    for metric in wanted:
+        assert found.pooled[metric] == pytest.approx(get_scorer(metric)(model, frame, y), rel=1e-12)
+    assert found.nodes == ("bern", "oslo", "rome")
+    assert dict(sites.evaluate(Federated(model).fit(sites), wanted).pooled) == pytest.approx(
+        dict(found.pooled), rel=1e-7
+    )
 
 
 def test_a_failing_node_is_named():
@@ -210,9 +243,13 @@ def test_without_a_node_the_others_are_evaluated():
     node = np.array(["a"] * 60 + ["b"] * 60 + ["c"] * 30)
     sites = Federation.simulate(bad, Y, partition=node, rule=Rule(quorum=0.5))
     model = GaussianNB().fit(X, Y)
-    found = sites.evaluate(model, "accuracy")
-    assert found.nodes == ("a", "b")
+    found = sites.evaluate(model, ["accuracy", "roc_auc_ovr"])
     assert found.pooled["accuracy"] == accuracy_score(Y[:120], model.predict(X[:120]))
+    assert found.nodes == ("a", "b")
+    assert found.silent == ("c",)
+    assert found.rows.tolist() == [60, 60]
+    assert "no answer from c" in str(found)
+    assert set(found.lacking) <= {"a", "b"}
 
 
 def test_a_journal_answers_the_same_question_again(tmp_path):

@@ -78,5 +78,5 @@ def asked(name: str) -> dict[str, Asked]:
         "losses.curvature": Asked(settings, w, "Sum", seen),
         "losses.product": Asked(settings, {**w, "direction": rng.normal(size=w["w"].shape)}, "Sum", seen),
         "losses.huber": Asked({"epsilon": 1.35}, one, "Sum"),
-        "losses.scores": Asked({"n_classes": C}, {"w": np.stack([w["w"], 2 * w["w"]])}, "Sum", seen),
+        "losses.scores": Asked({"n_classes": C, "weighted": True}, {"w": np.stack([w["w"], 2 * w["w"]])}, "Sum", seen),
     }

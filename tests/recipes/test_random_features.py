@@ -11,6 +11,8 @@ from sklearn.kernel_approximation import AdditiveChi2Sampler, PolynomialCountSke
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 from atoll import Distributed, Federated, Federation
+from atoll.blas import one_thread
+from atoll.recipes.random_projection import of_shape
 
 PROJECTIONS = [GaussianRandomProjection, SparseRandomProjection]
 SAMPLERS = [PolynomialCountSketch, RBFSampler, SkewedChi2Sampler]
@@ -30,7 +32,7 @@ def assert_same(over, pooled, rtol=0.0):
             assert got[name].dtype == value.dtype, name
             np.testing.assert_allclose(got[name], value, rtol=rtol, atol=0, err_msg=name)
         else:
-            assert got[name] == pytest.approx(value, rel=rtol, abs=0) or got[name] == value, name
+            assert got[name] == (pytest.approx(value, rel=rtol, abs=0) if name == "_gamma" else value), name
 
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix], ids=["dense", "sparse"])
@@ -46,7 +48,9 @@ def test_how_many_components_follows_from_the_number_of_rows(kind):
     X = rows(25, 1200)
     estimator = kind(eps=0.3, random_state=0, compute_inverse_components=True)
     over = Distributed(estimator, n_nodes=3).fit(X)
-    assert_same(over, clone(estimator).fit(X))
+    with one_thread():  # as over nodes: a pseudo-inverse is summed up in another order by many
+        pooled = clone(estimator).fit(X)
+    assert_same(over, pooled)
     assert over.n_components_ == 357
     with pytest.raises(ValueError, match="which is larger than the original space with n_features=12"):
         Distributed(kind()).fit(rows())
@@ -65,7 +69,6 @@ def test_nothing_is_asked_but_the_shape():
 
 def test_a_billion_rows_take_no_memory():
     """The made-up rows are one number, whatever their number."""
-    from atoll.recipes.random_projection import of_shape
 
     class Link:
         schema = Federation.simulate(rows(), n_nodes=2).rounds("x").meet(classes=False)._replace(rows=(10**9,))
@@ -88,8 +91,7 @@ def test_a_seed_of_the_run_where_there_is_none(kind):
 def test_a_generator_is_drawn_from():
     X, seed = rows(), np.random.RandomState(8)
     got = Distributed(RBFSampler(random_state=seed)).fit(X)
-    assert_weights = RBFSampler(random_state=np.random.RandomState(8)).fit(X)
-    assert got.random_weights_.tobytes() == assert_weights.random_weights_.tobytes()
+    assert got.random_weights_.tobytes() == RBFSampler(random_state=8).fit(X).random_weights_.tobytes()
 
 
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix], ids=["dense", "sparse"])

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.base import clone, is_classifier, is_clusterer, is_regressor
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
+from sklearn.utils import get_tags
 
 from atoll.combine import Sum
 from atoll.datasets import Dataset
@@ -20,7 +21,10 @@ from atoll.evaluation import Evaluation, evaluate_answers
 from atoll.federation import Federation
 from atoll.messages import DEFAULT_RULE, Rule
 from atoll.partition import PartitionReport, by_column, report, split
+from atoll.recipes import of_labels
 from atoll.report import Result
+from atoll.shards import is_sparse
+from atoll.table import Table
 from atoll.trees import Array
 
 __all__ = [
@@ -137,17 +141,24 @@ def task_of(estimator: Any) -> Task:
     """What to ask of an estimator.
 
     Classifiers are measured by accuracy and regressors by R². A density has no truth to be held against: its measure is
-    the mean log-density of the held-out rows, which cross-validation maximises. A neighbour search answers with
-    distances, so its measure is their mean.
+    the mean log-density of the held-out rows, which cross-validation maximises. A neighbour search and a clustering
+    answer with distances, so their measure is the mean; of a transformer it is the mean of what it makes.
     """
     if is_classifier(estimator):
         return Task("accuracy", lambda m, X: np.asarray(m.predict(X)), accuracy_score, lambda a, b: np.asarray(a == b))
     if is_regressor(estimator):
         return Task("R²", _quantities, r2_score, _close)
+    if is_clusterer(estimator) and hasattr(estimator, "transform"):
+        return Task("mean distance", lambda m, X: m.transform(X).min(axis=1), _mean, _close, needs_target=False)
     if hasattr(estimator, "score_samples"):
         return Task("mean log-density", lambda m, X: np.asarray(m.score_samples(X)), _mean, _close, needs_target=False)
     if hasattr(estimator, "kneighbors"):
         return Task("mean distance", lambda m, X: np.asarray(m.kneighbors(X)[0]), _mean, _close, needs_target=False)
+    if hasattr(estimator, "transform") and not of_labels(estimator):
+        needs = get_tags(estimator).target_tags.required
+        return Task("mean of what it makes", _transformed, _mean, _close, needs_target=needs)
+    if hasattr(estimator, "mahalanobis"):
+        return Task("mean squared distance", lambda m, X: m.mahalanobis(X), _mean, _close, needs_target=False)
     name = type(estimator).__name__
     raise InvalidData(explain(f"{name} neither predicts nor scores rows, so there is nothing to compare"))
 
@@ -159,6 +170,16 @@ def _quantities(model: Any, X: Array) -> Array:
         hint = "a larger --set radius=… reaches further" if hasattr(model, "radius") else None
         raise InvalidData(explain("held-out rows without an answer", got=f"{lost} of {len(answers)}", hint=hint))
     return answers
+
+
+def _transformed(model: Any, X: Array) -> Array:
+    made = model.transform(X)
+    made = made.toarray() if is_sparse(made) else np.asarray(made)
+    try:
+        return made.astype(np.float64)
+    except ValueError:
+        name = type(model).__name__
+        raise InvalidData(explain(f"{name} makes text of these rows, so there is no number to compare")) from None
 
 
 def _mean(_: Any, answers: Array) -> float:
@@ -180,20 +201,26 @@ def hold_out(table: Dataset, test_size: float, seed: int) -> Rows:
     InvalidData
         If there are too few rows.
     """
-    index = np.arange(len(table.X))
+    n = table.X.shape[0]
+    index = np.arange(n)
     try:
         train, test = train_test_split(index, test_size=test_size, random_state=seed)
     except ValueError as error:
-        where = f"{len(table.X)} rows, test-size {test_size:g}"
+        where = f"{n} rows, test-size {test_size:g}"
         raise InvalidData(
             explain("the rows cannot be split into a training and a test part", got=error, where=where)
         ) from None
     y, node = table.y, table.node
     return Rows(
-        table.X[train], table.X[test],
+        _seen(table.X[train]), _seen(table.X[test]),
         None if y is None else y[train], None if y is None else y[test],
         test, None if node is None else node[train], None if node is None else node[test],
     )  # fmt: skip
+
+
+def _seen(X: Any) -> Any:
+    """Rows as scikit-learn is given them: a data frame where columns are of different kinds."""
+    return X.rows() if isinstance(X, Table) else X
 
 
 def deal(rows: Rows, nodes: Nodes) -> tuple[tuple[str, ...] | None, list[Array]]:

@@ -39,7 +39,7 @@ def execute(args: Namespace) -> int:
             raise UnknownName(explain(f"Atoll has no recipe for {name!r}", hint=closest(name, known)))
     found = catalogue(args.features or 10, args.classes or 2, args.estimator)
     if args.json:
-        show.emit_json([entry._asdict() for entry in found])
+        show.emit_json({"models": [entry._asdict() for entry in found]})
         return 0
     show.render(_table(found))
     if args.estimator:

@@ -25,11 +25,13 @@ from atoll.cli.compare import (
 )
 from atoll.cli.estimators import make
 from atoll.cli.output import finish, writable
+from atoll.cli.pipelines import in_short, pipeline_of
 from atoll.cli.scripts import run_script
 from atoll.cli.settings import Settings, gather
 from atoll.datasets import Dataset, read_table
 from atoll.errors import InvalidData, explain
 from atoll.messages import Rule
+from atoll.recipes import as_given, find
 from atoll.report import Report, Result
 
 __all__ = ["execute"]
@@ -49,7 +51,7 @@ def execute(args: Namespace) -> int:
         Exit status.
     """
     settings = gather(args)
-    estimator = make(settings.estimator, settings.set, settings.method)
+    estimator = _estimator(settings)
     task = task_of(estimator)
     _check_target(estimator, settings, task)
     path, predictions = writable(settings.report), writable(settings.predictions)
@@ -65,7 +67,7 @@ def execute(args: Namespace) -> int:
     if settings.engine != "inprocess":
         notes.insert(0, f"starting the workers took {started:.2f} s, which is in no row of the table")
     report = Report(
-        f"{' '.join(repr(estimator).split())} on {Path(table.source).name}", task.measure, [reference, result],
+        f"{in_short(estimator)} on {Path(table.source).name}", task.measure, [reference, result],
         len(rows.X_train), len(rows.X_test), settings.shown(), _command(args), run_script(settings, estimator, task),
         str(Path(table.source).absolute()), rows.y_test if classes else None, classes, notes,
     )  # fmt: skip
@@ -73,6 +75,14 @@ def execute(args: Namespace) -> int:
         predictions = str(Path(predictions).absolute())
         _write_predictions(predictions, rows, [reference, result], settings.target)
     return finish(report, path, predictions, json=args.json)
+
+
+def _estimator(settings: Settings) -> Any:
+    if settings.steps is None:
+        return make(str(settings.estimator), settings.set, settings.method)
+    pipeline = pipeline_of(settings.steps)
+    find(pipeline, settings.method)
+    return pipeline
 
 
 def _check_target(estimator: Any, settings: Settings, task: Task) -> None:
@@ -97,7 +107,9 @@ def _nodes(settings: Settings) -> Nodes:
 
 def _read(settings: Settings, estimator: Any) -> Dataset:
     """The table; a regressor's whole numbers are a quantity, not classes."""
-    table = read_table(settings.file, settings.target, drop=settings.drop, node=settings.node_column)
+    table = read_table(
+        settings.file, settings.target, drop=settings.drop, node=settings.node_column, kinds=as_given(estimator)
+    )
     name = type(estimator).__name__
     if is_classifier(estimator) and table.task == "regression":
         got, hint = f"column {settings.target!r} holds numbers with fractions", _other(name, "Classifier", "Regressor")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from sklearn import config_context
 from sklearn.base import is_regressor
 
 from atoll.cli.compare import Nodes, Task
-from atoll.catalogue import public_name
+from atoll.cli.pipelines import imports_of
 from atoll.cli.settings import Settings
+from atoll.recipes import as_given
 
 __all__ = ["demo_script", "run_script"]
 
@@ -79,13 +81,14 @@ def run_script(settings: Settings, estimator: Any, task: Task) -> str:
     -------
     str
     """
-    s, kind = settings, type(estimator)
+    s, imports = settings, "\n".join(imports_of(estimator))
     read = [repr(s.file), *([] if s.target is None else [repr(s.target)])]
     read += [f"drop={list(s.drop)!r}"] if s.drop else []
     read += [f"node={s.node_column!r}"] if s.node_column else []
+    read += ["kinds=True"] if as_given(estimator) else []
     y = "table.y.astype(float)" if is_regressor(estimator) else "table.y"
     columns = [
-        ("X", "table.X"),
+        ("X", "table.X.rows()" if as_given(estimator) else "table.X"),
         *([("y", y)] if task.needs_target else []),
         *([("node", "table.node")] if s.node_column else []),
     ]
@@ -97,7 +100,7 @@ def run_script(settings: Settings, estimator: Any, task: Task) -> str:
     score = _SCORES.get(task.measure, "model.score(X_test, y_test)")
     method = f", method={s.method!r}" if s.method else ""
     where = "".join(f", {key}={value}" for key, value in _where(s).items())
-    name = f"{kind.__name__}({', '.join(f'{key}={value!r}' for key, value in s.set.items())})"
+    name = _written(estimator)
     train = (
         f"sites = Federation.simulate({fitted}{where})\nmodel = Federated({name}{method}).fit(sites)"
         if federated
@@ -105,7 +108,7 @@ def run_script(settings: Settings, estimator: Any, task: Task) -> str:
     )
     return f"""\
 from sklearn.model_selection import train_test_split
-from sklearn.{public_name(kind).rpartition(".")[0]} import {kind.__name__}
+{imports}
 from atoll import {", ".join(uses)}
 from atoll.datasets import read_table
 
@@ -115,6 +118,12 @@ table = read_table({", ".join(read)})
 print("{task.measure}:", {score})
 print(model.run_)
 """
+
+
+def _written(estimator: Any) -> str:
+    """An estimator as Python, its parameters where they are not the default ones."""
+    with config_context(print_changed_only=True):
+        return " ".join(estimator.__repr__(N_CHAR_MAX=1 << 20).split())
 
 
 def _rule(s: Settings) -> str:

@@ -26,7 +26,8 @@ class Settings(NamedTuple):
     drop: tuple[str, ...]
     test_size: float
     seed: int
-    estimator: str
+    estimator: str | None
+    steps: list[Any] | None
     set: dict[str, Any]
     method: str | None
     nodes: int
@@ -45,7 +46,7 @@ class Settings(NamedTuple):
 
     def shown(self) -> dict[str, str]:
         """The settings that are in force, by the names of the options."""
-        unused = {"set", "quiet"} | ({"nodes", "partition"} if self.node_column else set())
+        unused = {"set", "steps", "quiet"} | ({"nodes", "partition"} if self.node_column else set())
         pairs = {k.replace("_", "-"): v for k, v in self._asdict().items() if k not in unused and v not in (None, ())}
         shown = {k: ", ".join(v) if isinstance(v, tuple) else str(v) for k, v in pairs.items()}
         return shown | ({"set": ", ".join(f"{k}={v!r}" for k, v in self.set.items())} if self.set else {})
@@ -73,13 +74,27 @@ def gather(args: Namespace) -> Settings:
     path = Path(args.FILE)
     found = read_experiment(path) if path.suffix.lower() == ".toml" else {"file": args.FILE}
     parameters = {**found.get("set", {}), **given["set"]}
-    values = {**{key: option.default for key, option in _OPTIONS.items()}, **found, **given, "set": parameters}
+    values = {
+        **{key: option.default for key, option in _OPTIONS.items()},
+        "steps": None,
+        **found,
+        **given,
+        "set": parameters,
+    }
     if "file" not in found:
         raise InvalidData(explain("the experiment names no table", where=path, hint='file = "measurements.csv"'))
-    if values["estimator"] is None:
-        hint = "--estimator neighbors.KNeighborsClassifier"
-        raise InvalidData(explain("which estimator is to be trained?", hint=hint))
+    _check_estimator(values)
     return _settled(values)
+
+
+def _check_estimator(values: dict[str, Any]) -> None:
+    """An estimator by name, with parameters, or the steps of a pipeline."""
+    if values["steps"] is None and values["estimator"] is None:
+        hint = "--estimator neighbors.KNeighborsClassifier, or [[steps]] of a pipeline in an experiment file"
+        raise InvalidData(explain("which estimator is to be trained?", hint=hint))
+    if values["steps"] is not None and (values["estimator"] is not None or values["set"]):
+        got = "steps and " + ("estimator" if values["estimator"] is not None else "set")
+        raise InvalidData(explain("a pipeline's estimators and parameters stand in its steps", got=got))
 
 
 def _settled(values: dict[str, Any]) -> Settings:
@@ -110,7 +125,7 @@ def read_experiment(path: Path) -> dict[str, Any]:
     ----------
     path : Path
         A TOML file. Its keys are `file` and the names of the options, its table `set` holds the parameters of the
-        estimator. Paths are relative to its folder.
+        estimator; `steps` instead of an estimator make a pipeline. Paths are relative to its folder.
 
     Returns
     -------
@@ -132,10 +147,10 @@ def read_experiment(path: Path) -> dict[str, Any]:
     found = {}
     for name, value in data.items():
         key = name.replace("-", "_")
-        if key != "file" and key not in _OPTIONS:
-            known = ["file", *(option.name for option in RUN.options)]
+        if key not in ("file", "steps", *_OPTIONS):
+            known = ["file", "steps", *(option.name for option in RUN.options)]
             raise UnknownName(explain(f"unknown key {name!r}", where=path, hint=closest(name, known)))
-        found[key] = _checked(key, value, f"{path}, key {name!r}")
+        found[key] = value if key == "steps" else _checked(key, value, f"{path}, key {name!r}")
         if key in _PATHS and found[key] != "none":
             found[key] = str(path.parent / found[key])
     return found

@@ -58,9 +58,9 @@ class Methods:
             return getattr(fitted, method)(*args, **kwargs)
 
     @available_if(_has("predict"))
-    def predict(self, X: Any) -> Any:
-        """Predict the target of each row of X, array-like or sparse of shape (m, d)."""
-        return self._ask("predict", X)
+    def predict(self, X: Any, **params: Any) -> Any:
+        """Predict the target of each row of X, array-like or sparse of shape (m, d); `params`: such as `return_std`."""
+        return self._ask("predict", X, **params)
 
     @available_if(_has("predict_proba"))
     def predict_proba(self, X: Any) -> Any:

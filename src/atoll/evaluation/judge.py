@@ -24,7 +24,7 @@ from atoll.rounds import Rounds
 from atoll.schema import Schema
 from atoll.shards import Shard, as_target
 from atoll.trees import Array
-from atoll.views import codes
+from atoll.views import arrange, codes
 
 __all__ = ["Subject", "evaluate", "evaluate_answers", "ordinary", "subject_of"]
 
@@ -138,8 +138,8 @@ def evaluate(
         For metrics that cannot be computed, or rows that do not suit the model.
     """
     model, name, task, wanted = subject_of(model, scoring)
+    rounds = _arranged(rounds, model)
     schema = rounds.schema
-    _check_columns(model, schema)
     _check_bins(bins)
     methods = sorted({w.method for w in wanted} | ({"predict"} if task == "classes" else set()))
     classes = None
@@ -236,21 +236,26 @@ def evaluate_answers(
         return _judged(answers, wanted, name, node is not None, bins)
 
 
-def _check_columns(model: Any, schema: Schema) -> None:
-    name, expected = type(model).__name__, getattr(model, "n_features_in_", schema.n_features)
+def _arranged(rounds: Rounds, model: Any) -> Rounds:
+    """The rows with their columns in the model's order, where both have names; they must have the same ones."""
+    schema, name = rounds.schema, type(model).__name__
+    expected = getattr(model, "n_features_in_", schema.n_features)
     if expected != schema.n_features:
         raise SchemaMismatch(
             f"X has {schema.n_features} features, but {name} is expecting {expected} features as input."
         )
     names = getattr(model, "feature_names_in_", None)
-    if names is not None and schema.feature_names is not None and tuple(names) != schema.feature_names:
-        raise SchemaMismatch(
-            explain(
-                "The feature names should match those that were passed during fit.",
-                got=", ".join(schema.feature_names),
-                expected=", ".join(map(str, names)),
-            )
+    if names is None or schema.feature_names is None or tuple(names) == schema.feature_names:
+        return rounds
+    if set(names) == set(schema.feature_names):
+        return rounds.through(arrange([str(n) for n in names]))
+    raise SchemaMismatch(
+        explain(
+            "The feature names should match those that were passed during fit.",
+            got=", ".join(schema.feature_names),
+            expected=", ".join(map(str, names)),
         )
+    )
 
 
 def _check_bins(bins: int | None) -> None:
@@ -294,28 +299,23 @@ def _listed(labels: Array) -> str:
 
 def _judged(answers: Answers, wanted: Sequence[Wanted], name: str, per_node: bool, bins: int | None) -> Evaluation:
     needs = {need for w in wanted for need in w.needs} | ({"confusion"} if answers.n_classes else set())
+    schema, run = answers.rounds.schema, answers.rounds.run
+    before = run.rounds
     pooled, nodes = gather(answers, needs, per_node=per_node, bins=bins)
-    schema = answers.rounds.schema
-    values = {w.name: w.compute(pooled) for w in wanted}
-    each = {w.name: np.array([_of_node(w, known) for known in nodes.values()]) for w in wanted} if nodes else {}
+    silent = {name for row in run.rows[before:] for name in row.refused}
+    rows = {n: r for n, r in zip(schema.nodes, schema.rows, strict=True) if n not in silent}
+    nodes = {n: known for n, known in nodes.items() if n not in silent}
     return Evaluation(
         model=name,
-        pooled=values,
-        nodes=schema.nodes,
-        rows=np.asarray(schema.rows, dtype=np.int64),
-        per_node=each,
+        pooled={w.name: w.compute(pooled) for w in wanted},
+        nodes=tuple(rows),
+        rows=np.array(list(rows.values()), dtype=np.int64),
+        per_node={w.name: np.array([w.compute(known) for known in nodes.values()]) for w in wanted} if nodes else {},
         bounds={w.name: _bounds(w, pooled) for w in wanted if bins is not None and w.needs[0].startswith("scores.")},
-        run=answers.rounds.run,
+        silent=tuple(sorted(silent)),
+        run=run,
         **_classes(answers, pooled, nodes),
     )
-
-
-def _of_node(wanted: Wanted, known: Statistics) -> float:
-    """The value on one node; undefined where it did not answer every question."""
-    try:
-        return wanted.compute(known)
-    except KeyError:
-        return float("nan")
 
 
 def _bounds(wanted: Wanted, pooled: Statistics) -> tuple[float, float]:
@@ -328,12 +328,10 @@ def _classes(answers: Answers, pooled: Statistics, nodes: Mapping[str, Statistic
     """What is known by class."""
     if answers.classes is None:
         return {}
-    op = "metrics.confusion"
-    k = answers.n_classes
-    own = [n.sums[op]["count"][0] if op in n.sums else np.zeros((k, k), np.int64) for n in nodes.values()]
+    own = [known.sums["metrics.confusion"]["count"][0] for known in nodes.values()]
     return {
         "classes": tuple(answers.classes.tolist()),
         "per_class": per_class(pooled),
-        "confusion": pooled.sums[op]["count"][0],
+        "confusion": pooled.sums["metrics.confusion"]["count"][0],
         "confusions": np.array(own) if own else None,
     }

@@ -49,7 +49,7 @@ class Evaluation:
     pooled : dict of str to float
         Each metric over all rows, as scikit-learn computes it on pooled ones.
     nodes : tuple of str
-        Names of the nodes.
+        Names of the nodes that answered.
     rows : ndarray of shape (n_nodes,), int64
         Rows of each.
     per_node : dict of str to ndarray of shape (n_nodes,)
@@ -65,6 +65,8 @@ class Evaluation:
         Rows by class (down) and answer (across).
     confusions : ndarray of shape (n_nodes, k, k), int64, or None
         The same of each node.
+    silent : tuple of str
+        Nodes that left a question unanswered, as the rule of the rounds allowed.
     run : Run or None
         The record of what left the nodes for this.
     """
@@ -79,6 +81,7 @@ class Evaluation:
     per_class: Mapping[str, Array] = field(default_factory=dict)
     confusion: Array | None = None
     confusions: Array | None = None
+    silent: tuple[str, ...] = ()
     run: Run | None = None
 
     @property
@@ -222,7 +225,7 @@ class Evaluation:
             some = [f"{node} has no rows of {_listed(list(map(str, c)))}" for node, c in list(lacking.items())[:5]]
             more = f"; {len(lacking) - 5} more nodes lack classes" if len(lacking) > 5 else ""
             said.append("; ".join(some) + more)
-        return said
+        return [*said, f"no answer from {_listed(self.silent)}"] if self.silent else said
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={shown(value)}" for name, value in self.pooled.items())

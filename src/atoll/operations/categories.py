@@ -109,8 +109,10 @@ def count_missing(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         hit = _get_mask(shard.X.data, value)
         count += np.bincount(shard.X.indices[hit], minlength=shard.n_features)
         return Reply({"missing": count})
-    for i in range(shard.n_features):
-        count[i] = _hits(_column(shard, i), value).sum()
+    if not isinstance(shard.X, Table):
+        return Reply({"missing": count + _hits(Column(shard.X), value).sum(axis=0)})
+    for i, column in enumerate(shard.X.columns):
+        count[i] = _hits(column, value).sum()
     return Reply({"missing": count})
 
 
@@ -118,7 +120,7 @@ def _hits(column: Column, value: Any) -> Array:
     """Where a column holds a value, as scikit-learn tells: NaN is not itself, and None is nothing but itself."""
     if column.levels is None:
         if value is None or isinstance(value, str):
-            return np.zeros(len(column.values), dtype=bool)
+            return np.zeros(column.values.shape, dtype=bool)
         return np.asarray(_get_mask(column.values, value), dtype=bool)
     used = np.unique(column.values)
     held = np.zeros(len(column.levels) + 3, dtype=bool)

@@ -157,17 +157,17 @@ def locate(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """
     start, width, B = payload["start"], ctx.settings["width"], ctx.settings["buckets"]
     X, weight, place = _rows(shard, payload)
-    mass = _mass(shard, payload, ctx.settings["mass"], X, weight)
-    if len(payload["without"]):
-        mass = np.where(np.isin(place, payload["without"]), 0.0, mass)
-    u = np.maximum(np.searchsorted(start, place, side="right") - 1, 0)
-    bucket = (place - start[u]) // width
-    inside = (bucket >= 0) & (bucket < B)
-    at, size = (u * B + bucket)[inside], len(start) * B
-    return Reply({
-        "mass": np.bincount(at, mass[inside], size).astype(np.float64).reshape(-1, B),
-        "rows": np.bincount(at, minlength=size).astype(np.int64).reshape(-1, B),
-    })  # fmt: skip
+    mass, size = _mass(shard, payload, ctx.settings["mass"], X, weight), len(start) * B
+    total, rows = np.zeros(size), np.zeros(size, dtype=np.int64)
+    for at in (slice(i, i + _PIECE) for i in range(0, len(place), _PIECE)):
+        here, own = place[at], mass[at]
+        u = np.maximum(np.searchsorted(start, here, side="right") - 1, 0)
+        bucket = (here - start[u]) // width
+        inside = (bucket >= 0) & (bucket < B)
+        own = np.where(np.isin(here, payload["without"]), 0.0, own)
+        total += np.bincount((u * B + bucket)[inside], own[inside], size)
+        rows += np.bincount((u * B + bucket)[inside], minlength=size)
+    return Reply({"mass": total.reshape(-1, B), "rows": rows.reshape(-1, B)})
 
 
 @operation(

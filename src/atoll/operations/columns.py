@@ -59,8 +59,8 @@ def _sparse_moments(X: Any, w: Array | None) -> Tree:
     zeros = w.sum() - _summed(at, held, d)
     zeros[np.bincount(at, minlength=d) == rows] = 0.0
     missing = np.isnan(values)
+    n = w.sum() - _summed(at[missing], held[missing], d)
     values[missing] = held[missing] = 0.0
-    n = zeros + _summed(at, held, d)
     mean = _divided(_summed(at, held * values, d), n)
     off = values - mean[at]
     rest = _divided(_summed(at, held * off, d) - zeros * mean, n)

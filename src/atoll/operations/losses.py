@@ -256,10 +256,11 @@ def prediction_scores(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """For each of q models ``confusion`` (q, C, C), labels by predictions, ``log_loss`` and ``brier`` (q,), float64.
 
     Payload: ``w`` of shape (q, p) for two classes, (q, p, C) for more, as in `loss_gradient`. Wants the view `codes`.
-    Settings: `n_classes`. Probabilities are clipped as in `sklearn.metrics.log_loss`.
+    Settings: `n_classes`, and `weighted`, whether sample weights count. Probabilities are clipped as in
+    `sklearn.metrics.log_loss`.
     """
     w, C, X = payload["w"], ctx.settings["n_classes"], _float64(shard.X)
-    code, weight = shard.columns["code"], _weight(shard)
+    code, weight = shard.columns["code"], _weight(shard) if ctx.settings["weighted"] else np.ones(shard.n_rows)
     confusion, log_loss, brier = np.zeros((len(w), C, C)), np.zeros(len(w)), np.zeros(len(w))
     eps = np.finfo(np.float64).eps
     for q, one in enumerate(w):

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _PIECE = 1 << 20
-Loss = Callable[[Shard, Array | None, int], Any]
+_Loss = Callable[[Shard, Array | None, int], Any]
 
 
 def answered(model: Any, classes: Array | None, methods: Sequence[str]) -> Spec:
@@ -183,13 +183,13 @@ def sum_losses(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     return Reply(tree)
 
 
-def _regression(function: Callable[..., Any]) -> Loss:
+def _regression(function: Callable[..., Any]) -> _Loss:
     return lambda shard, weight, k: function(
         shard.y, shard.columns["predict"], sample_weight=weight, multioutput="raw_values"
     )
 
 
-def _deviance(function: Callable[..., Any]) -> Loss:
+def _deviance(function: Callable[..., Any]) -> _Loss:
     return lambda shard, weight, k: function(shard.y, shard.columns["predict"], sample_weight=weight)
 
 
@@ -207,7 +207,7 @@ def _scores(shard: Shard) -> Array:
     return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
-def _top_two(method: str) -> Loss:
+def _top_two(method: str) -> _Loss:
     return lambda shard, weight, k: metrics.top_k_accuracy_score(
         shard.columns["code"], shard.columns[method], sample_weight=weight, labels=np.arange(k)
     )
@@ -217,7 +217,7 @@ def _density(shard: Shard, weight: Array | None, k: int) -> Any:
     return np.average(shard.columns["score_samples"][:, 0].astype(np.float64), weights=weight)
 
 
-LOSSES: dict[str, Loss] = {
+LOSSES: dict[str, _Loss] = {
     "brier": _brier,
     "log_loss": _log_loss,
     "mean_absolute_error": _regression(metrics.mean_absolute_error),

@@ -29,7 +29,9 @@ class _Ordered(NamedTuple):
     discloses="for each column, and class where asked, how many rows lie at or below a threshold, or their weight",
 )
 def count_below(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """Rows at or below thresholds, ``count`` (int64) or ``mass`` (float64) of the shape of `threshold`; NaN never is.
+    """Rows at or below thresholds, ``count`` (int64) or ``mass`` (float64) of the shape of `threshold`.
+
+    A missing value (NaN) lies below no threshold but NaN, below which stored values are, all of them.
 
     A node sorts its columns at the first question and keeps them while the search lasts, so that each further question
     costs a look-up per threshold; that takes as much memory as its rows.

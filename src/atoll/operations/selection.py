@@ -26,25 +26,31 @@ __all__ = ["class_sums", "column_means", "present_extrema", "present_moments", "
 def present_moments(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """``n``, ``mean`` and summed squared deviations ``m2``, each (d,), float64; missing values (NaN) do not count."""
     d = shard.n_features
-    if is_sparse(shard.X):
-        return Reply(_sparse_moments(shard.X.astype(np.float64)))
-    X = np.asarray(shard.X, dtype=np.float64)
-    missing = np.isnan(X)
-    if not missing.any():
-        missing = np.zeros((0, d), dtype=bool)
-    else:
-        X = np.where(missing, 0.0, X)
-    n = np.full(d, float(len(X))) - missing.sum(axis=0)
-    mean = X.sum(axis=0) / np.maximum(n, 1)
-    off = X - mean
-    if len(missing):
+    if not shard.n_rows:
+        return Reply({"n": np.zeros(d), "mean": np.zeros(d), "m2": np.zeros(d)})
+    return Reply((_sparse_moments if is_sparse(shard.X) else _dense_moments)(shard.X.astype(np.float64)))
+
+
+def _dense_moments(X: Array) -> Tree:
+    """Deviations are taken from a value of the column, so one that is constant has a spread of exactly 0."""
+    base, missing = X[0], np.isnan(X)
+    some = bool(missing.any())
+    if some:
+        base = np.nan_to_num(np.fmin.reduce(X, axis=0))
+    off = X - base
+    if some:
         off[missing] = 0
-    return Reply({"n": n, "mean": mean, "m2": np.einsum("ij,ij->j", off, off)})
+    n = len(X) - missing.sum(axis=0, dtype=np.float64)
+    step = off.sum(axis=0) / np.maximum(n, 1)
+    off -= step
+    if some:
+        off[missing] = 0
+    return {"n": n, "mean": np.where(n > 0, base + step, 0.0), "m2": np.einsum("ij,ij->j", off, off)}
 
 
 def _sparse_moments(X: Any) -> Tree:
     """Zeros that are not stored count as values."""
-    stored = X.indices
+    stored: Array = X.indices
     missing = np.isnan(X.data)
     value = np.where(missing, 0.0, X.data)
     d = X.shape[1]

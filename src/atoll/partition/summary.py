@@ -44,7 +44,7 @@ class PartitionReport:
     8 rows over 2 nodes, 2 classes; Gini of the sizes 0.00
     node  rows  cat  dog  variation  divergence  effective classes
     oslo     4    3    1       0.38        0.11               1.75
-    rome     4    0    4       0.38        0.20               1.00
+    rome     4    0    4       0.38        0.22               1.00
     all      8    3    5                                      1.94
     """
 

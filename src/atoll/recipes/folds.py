@@ -10,14 +10,16 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from atoll.combine import Extrema, Sum
 from atoll.errors import UnsupportedEstimator, explain
 from atoll.rounds import Rounds
+from atoll.specs import Spec
 from atoll.trees import Array
+from atoll.views import chosen, fold
 
-__all__ = ["number_of_folds", "plain", "stratified"]
+__all__ = ["number_of_folds", "plain", "splits", "stratified"]
 
 _ARY = 32
 
@@ -49,10 +51,47 @@ def number_of_folds(cv: Any) -> int:
         explain(
             "these folds cannot be found without the pooled rows",
             got=repr(cv),
-            expected="a number of folds, or StratifiedKFold without shuffling",
+            expected="a number, StratifiedKFold without shuffling, KFold, or a list of (train, test) row numbers",
             hint="GridSearchCV over a Distributed estimator takes any splitter",
         )
     )
+
+
+def splits(cv: Any, rounds: Rounds) -> list[tuple[Spec, Spec]]:
+    """The folds of a classifier's `cv` on the pooled rows, as views.
+
+    Parameters
+    ----------
+    cv : int, None, StratifiedKFold, KFold, or iterable of (train, test)
+        None means five stratified folds. Row numbers are those of the pooled rows.
+    rounds : Rounds
+        Through the view `codes`.
+
+    Returns
+    -------
+    list of (Spec, Spec)
+        For each fold the view of the rows it trains on, and of those it tests.
+
+    Raises
+    ------
+    UnsupportedEstimator
+        For a splitter that would need the pooled rows.
+    """
+    if type(cv) is KFold and (not cv.shuffle or isinstance(cv.random_state, int)):
+        pairs = list(cv.split(np.broadcast_to(0, (rounds.schema.n_rows, 1))))
+    elif hasattr(cv, "split") or not np.iterable(cv):
+        n_folds = number_of_folds(cv)
+        threshold = stratified(rounds, n_folds)
+        return [(fold(threshold, k, keep="train"), fold(threshold, k, keep="test")) for k in range(n_folds)]
+    else:
+        pairs = list(cv)
+    return [(chosen(_numbers(train)), chosen(_numbers(test))) for train, test in pairs]
+
+
+def _numbers(rows: Any) -> Array:
+    """Row numbers, also of a mask."""
+    given = np.asarray(rows)
+    return np.flatnonzero(given) if given.dtype == bool else given
 
 
 def stratified(rounds: Rounds, n_splits: int) -> Array:

@@ -37,12 +37,7 @@ def fit_imputer(estimator: SimpleImputer, rounds: Rounds) -> SimpleImputer:
         raise UnsupportedEstimator(explain("a strategy of one's own sees a whole column, which no node has", hint=hint))
     row = estimator._validate_input(_specimen(rounds.raw.schema), in_fit=True)
     estimator._fill_dtype = row.dtype
-    numeric = estimator.strategy in ("mean", "median")
-    missing = _missing(estimator, rounds if numeric else rounds.raw)
-    if estimator.strategy == "constant":
-        estimator.statistics_ = _constant(estimator, rounds, row.dtype, missing == rounds.raw.schema.n_rows)
-    else:
-        estimator.statistics_ = _STRATEGIES[estimator.strategy](estimator, rounds, row.dtype)
+    estimator.statistics_, missing = _STRATEGIES[estimator.strategy](estimator, rounds, row.dtype)
     mask = (missing > 0)[None, :]
     estimator._fit_indicator(sp.csc_array(mask) if sp.issparse(row) else mask)
     return estimator
@@ -91,29 +86,30 @@ def _nothing(estimator: SimpleImputer) -> float:
     return 0.0 if estimator.keep_empty_features else np.nan
 
 
-def _mean(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> Array:
+def _mean(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     found = _seen(estimator, rounds).round("columns.moments", combine=Moments(), settings={"weighted": False})
-    mean: Array = np.where(found["n"] > 0, found["mean"], _nothing(estimator))
-    return mean
+    n: Array = found["n"]
+    return np.where(n > 0, found["mean"], _nothing(estimator)), rounds.schema.n_rows - n
 
 
-def _median(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> Array:
+def _median(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     seen = _seen(estimator, rounds)
     n = present(seen)
-    middle = np.stack([np.maximum(n - 1, 0) // 2, np.minimum(n // 2, np.maximum(n - 1, 0))])
-    low, high = np.where(n > 0, order_statistics(seen, middle), 0)
+    last = np.maximum(n - 1, 0)
+    low, high = np.where(n > 0, order_statistics(seen, np.stack([last // 2, np.minimum(n // 2, last)])), 0)
     median: Array = np.where(n > 0, (low + high) / 2, _nothing(estimator))
-    return median.astype(np.float64 if rounds.schema.sparse else dtype)
+    return median.astype(np.float64 if rounds.schema.sparse else dtype), rounds.schema.n_rows - n
 
 
-def _most_frequent(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> Array:
+def _most_frequent(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     found = distinct_values(rounds.raw, counts=True)
     kinds = rounds.raw.schema.columns
     statistics = np.empty(len(found), dtype=object if dtype.kind == "O" else np.float64)
+    missing = np.zeros(len(found), dtype=np.int64)
     for i, column in enumerate(found):
         plain = column if kinds is None or dtype.kind != "O" else column._replace(values=_in_objects(column, kinds[i]))
-        statistics[i] = _mode(estimator, plain, dtype)
-    return statistics
+        statistics[i], missing[i] = _mode(estimator, plain, dtype)
+    return statistics, missing
 
 
 def _in_objects(column: Distinct, kind: Kind) -> Array:
@@ -124,30 +120,33 @@ def _in_objects(column: Distinct, kind: Kind) -> Array:
     return column.values.astype(np.bool_ if declared.startswith("bool") else np.int64)
 
 
-def _mode(estimator: SimpleImputer, column: Distinct, dtype: np.dtype[Any]) -> Any:
-    """The value that occurs most often; of several the smallest."""
+def _mode(estimator: SimpleImputer, column: Distinct, dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """The value that occurs most often, of several the smallest; and how many are missing."""
     values = column.as_array(dtype)
-    kept = ~np.asarray(_get_mask(values, estimator.missing_values), dtype=bool)
-    if column.counts is None or not kept.any():
-        return 0 if estimator.keep_empty_features else np.nan
-    counts = column.counts[kept]
-    return _safe_min(values[kept][counts == counts.max()])
+    counts = np.zeros(len(values), dtype=np.int64) if column.counts is None else column.counts
+    absent = np.asarray(_get_mask(values, estimator.missing_values), dtype=bool)
+    kept = counts[~absent]
+    if not len(kept):
+        return 0 if estimator.keep_empty_features else np.nan, int(counts.sum())
+    return _safe_min(values[~absent][kept == kept.max()]), int(counts[absent].sum())
 
 
-def _constant(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any], empty: Array) -> Array:
+def _constant(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """The fill value; NaN for a column without values, which sparse rows have where they store none."""
-    fill = estimator.fill_value
+    fill, schema = estimator.fill_value, rounds.raw.schema
     if fill is None:
         fill = 0 if dtype.kind in "iuf" else "missing_value"
-    sparse = rounds.raw.schema.sparse
-    statistics: Array = np.full(rounds.raw.schema.n_features, fill, dtype=np.float64 if sparse else object)
+    statistics: Array = np.full(schema.n_features, fill, dtype=np.float64 if schema.sparse else object)
+    missing = _missing(estimator, rounds.raw)
     if not estimator.keep_empty_features:
-        statistics[present(_seen(estimator, rounds), stored=True) == 0 if sparse else empty] = np.nan
-    return statistics
+        empty = present(_seen(estimator, rounds), stored=True) == 0 if schema.sparse else missing == schema.n_rows
+        statistics[empty] = np.nan
+    return statistics, missing
 
 
-_STRATEGIES: dict[str, Callable[[SimpleImputer, Rounds, np.dtype[Any]], Array]] = {
+_STRATEGIES: dict[str, Callable[[SimpleImputer, Rounds, np.dtype[Any]], tuple[Array, Array]]] = {
     "mean": _mean,
     "median": _median,
     "most_frequent": _most_frequent,
+    "constant": _constant,
 }

@@ -42,7 +42,7 @@ def _as_varied(rounds: Rounds) -> Array:
     """Two made-up rows, the variance of whose numbers is that of all numbers of the pooled rows."""
     schema = rounds.schema
     moments = rounds.round("selection.moments", combine=Moments())
-    mean, n = moments["mean"], schema.n_rows
+    mean, n = moments["mean"] - moments["mean"][0], schema.n_rows
     squares = moments["m2"].sum() + n * np.square(mean - mean.mean()).sum()
     half = np.sqrt(squares / (n * schema.n_features))
     return np.repeat(np.array([[-half], [half]], dtype=schema.dtype), schema.n_features, axis=1)

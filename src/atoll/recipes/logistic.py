@@ -125,7 +125,8 @@ def _fit(estimator: LogisticRegression, rounds: Rounds, solver: str) -> Logistic
     coefs, n_iter = regularisation_path(problem, [C], estimator.l1_ratio, _last(estimator))
     estimator.classes_ = classes
     estimator.n_iter_ = np.asarray(n_iter, dtype=np.int32)
-    estimator.coef_, estimator.intercept_ = layout(coefs[0], estimator.fit_intercept, rounds.schema.dtype)
+    dtype = np.float64 if asked == "liblinear" else rounds.schema.dtype
+    estimator.coef_, estimator.intercept_ = layout(coefs[0], estimator.fit_intercept, dtype)
     if asked == "liblinear" and not estimator.fit_intercept:
         estimator.intercept_ = 0.0
     return estimator

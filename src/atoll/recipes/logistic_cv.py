@@ -23,11 +23,12 @@ from sklearn.metrics import (
     recall_score,
 )
 from sklearn.metrics._scorer import _Scorer
+from sklearn.utils.metadata_routing import _routing_enabled, process_routing
 
 from atoll.combine import Sum
 from atoll.errors import UnsupportedEstimator, explain
 from atoll.recipes.base import recipe
-from atoll.recipes.folds import number_of_folds, stratified
+from atoll.recipes.folds import splits
 from atoll.recipes.logistic import (
     Problem,
     check_two_classes,
@@ -39,8 +40,9 @@ from atoll.recipes.logistic import (
     regularisation_path,
 )
 from atoll.rounds import Rounds
+from atoll.specs import Spec
 from atoll.trees import Array, Tree
-from atoll.views import class_weighted, codes, fold
+from atoll.views import class_weighted, codes
 
 __all__ = ["fit_logistic_cv"]
 
@@ -69,6 +71,37 @@ class _Paths(NamedTuple):
     n_iter: Array
 
 
+class _Judge(NamedTuple):
+    """Scores parameters; `weighs`: with the sample weights of the rows."""
+
+    scorer: _Scorer
+    classes: Array
+    weighs: bool
+
+    def scores(self, rounds: Rounds, tried: Array) -> Array:
+        """The score of each of some parameters, shape (q,)."""
+        w = np.ascontiguousarray(tried if tried.ndim == 2 else tried.swapaxes(1, 2))
+        settings = {"n_classes": len(self.classes), "weighted": self.weighs}
+        sums = rounds.round("losses.scores", {"w": w}, combine=Sum(), settings=settings)
+        return np.asarray([self._score({name: part[q] for name, part in sums.items()}) for q in range(len(w))])
+
+    def _score(self, sums: Tree) -> float:
+        function, sign, table = self.scorer._score_func, self.scorer._sign, sums["confusion"]
+        two = len(self.classes) == 2
+        if function is log_loss:
+            return float(sign * sums["log_loss"] / table.sum())
+        if function is brier_score_loss:
+            return float(sign * sums["brier"] / table.sum() / (2 if two else 1))
+        label, guess = np.nonzero(table)
+        takes, kwargs = signature(function).parameters, dict(self.scorer._kwargs)
+        if "labels" in takes:
+            kwargs.setdefault("labels", self.classes)
+        if "pos_label" in takes and two:
+            kwargs.setdefault("pos_label", self.classes[-1])
+        given, guessed = self.classes[label], self.classes[guess]
+        return float(sign * function(given, guessed, sample_weight=table[label, guess], **kwargs))
+
+
 @recipe(LogisticRegressionCV, iterative=True)
 def fit_logistic_cv(estimator: LogisticRegressionCV, rounds: Rounds) -> LogisticRegressionCV:
     """Stratified folds of the pooled rows; for each, a path over all strengths, and the sums that scores are made of.
@@ -90,7 +123,8 @@ def fit_logistic_cv(estimator: LogisticRegressionCV, rounds: Rounds) -> Logistic
         seen, classes, 0.0, estimator.solver, penalty, estimator.fit_intercept, estimator.intercept_scaling,
         estimator.tol, estimator.max_iter, estimator.verbose,
     )  # fmt: skip
-    paths = _all_paths(problem, weight, Cs, ratios, number_of_folds(estimator.cv), scorer)
+    judge = _Judge(scorer, classes, _weighs(estimator, rounds))
+    paths = _all_paths(problem, weight, Cs, ratios, splits(estimator.cv, seen), judge)
     estimator.classes_, estimator.Cs_, estimator.l1_ratios_ = classes, Cs, np.asarray(ratios)
     if estimator.refit:
         w = _refit(estimator, problem._replace(intercept_scaling=1.0), weight, paths)
@@ -125,16 +159,16 @@ def _class_weights(class_weight: Any, classes: Array, seen: Rounds) -> Array | N
 
 
 def _all_paths(
-    problem: Problem, weight: Array | None, Cs: Array, ratios: Sequence[float | None], n_folds: int, scorer: _Scorer
-) -> _Paths:
-    threshold = stratified(problem.rounds, n_folds)
+    problem: Problem, weight: Array | None, Cs: Array, ratios: Sequence[float | None],
+    folds: list[tuple[Spec, Spec]], judge: _Judge,
+) -> _Paths:  # fmt: skip
     found = []
-    for k in range(n_folds):
-        train, test = (problem.rounds.through(fold(threshold, k, keep=keep)) for keep in ("train", "test"))
+    for fold in folds:
+        train, test = (problem.rounds.through(view) for view in fold)
         weighed = _weighed(problem._replace(rounds=train), weight)
         paths = [regularisation_path(weighed, list(Cs), ratio) for ratio in ratios]
         tried = np.stack([np.stack(coefs) for coefs, _ in paths])
-        scores = _scores(problem._replace(rounds=test), tried.reshape(-1, *problem.shape), scorer)
+        scores = judge.scores(test, tried.reshape(-1, *problem.shape))
         found.append((tried, scores.reshape(len(ratios), -1), np.asarray([n for _, n in paths], dtype=np.int32)))
     coefs, scores, n_iter = (np.stack(part) for part in zip(*found, strict=True))
     coefs = coefs.reshape(*scores.shape, -1, coefs.shape[-1])
@@ -165,29 +199,11 @@ def _scorer(scoring: Any) -> _Scorer:
     )
 
 
-def _scores(problem: Problem, tried: Array, scorer: _Scorer) -> Array:
-    """The score of each of some parameters, shape (q,), on the rows that `problem` sees."""
-    w = np.ascontiguousarray(tried if tried.ndim == 2 else tried.swapaxes(1, 2))
-    settings = {"n_classes": len(problem.classes)}
-    sums = problem.rounds.round("losses.scores", {"w": w}, combine=Sum(), settings=settings)
-    return np.asarray([_score({name: part[q] for name, part in sums.items()}, problem, scorer) for q in range(len(w))])
-
-
-def _score(sums: Tree, problem: Problem, scorer: _Scorer) -> float:
-    table, sign = sums["confusion"], scorer._sign
-    two = len(problem.classes) == 2
-    if scorer._score_func is log_loss:
-        return float(sign * sums["log_loss"] / table.sum())
-    if scorer._score_func is brier_score_loss:
-        return float(sign * sums["brier"] / table.sum() / (2 if two else 1))
-    label, guess = np.nonzero(table)
-    takes, kwargs = signature(scorer._score_func).parameters, dict(scorer._kwargs)
-    if "labels" in takes:
-        kwargs.setdefault("labels", problem.classes)
-    if "pos_label" in takes and two:
-        kwargs.setdefault("pos_label", problem.classes[-1])
-    given, guessed = problem.classes[label], problem.classes[guess]
-    return float(sign * scorer._score_func(given, guessed, sample_weight=table[label, guess], **kwargs))
+def _weighs(estimator: LogisticRegressionCV, rounds: Rounds) -> bool:
+    """Whether scores are weighted: always, unless metadata are routed and the scorer did not ask for weights."""
+    if not (rounds.schema.weighted and _routing_enabled()) or estimator.scoring in (None, "warn"):
+        return True
+    return "sample_weight" in process_routing(estimator, "fit", sample_weight=np.ones(1)).scorer.score
 
 
 def _refit(estimator: LogisticRegressionCV, problem: Problem, weight: Array | None, paths: _Paths) -> Array:

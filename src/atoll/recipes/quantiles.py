@@ -27,7 +27,7 @@ __all__ = [
 _ROUND = 1 << 16
 
 
-def present(rounds: Rounds, *, stored: bool = False, weighted: bool = False) -> Array:
+def present(rounds: Rounds, *, stored: bool = False, weighted: bool = False, missing: bool = False) -> Array:
     """How many values of each column are not missing.
 
     Parameters
@@ -38,13 +38,15 @@ def present(rounds: Rounds, *, stored: bool = False, weighted: bool = False) -> 
         Whether only stored values of sparse rows count.
     weighted : bool, default=False
         Whether to add sample weights instead of counting.
+    missing : bool, default=False
+        Whether to count those too that are missing.
 
     Returns
     -------
     ndarray of shape (d,)
         int64, or float64 where weighted.
     """
-    top = np.full((1, 1, rounds.schema.n_features), np.inf, dtype=rounds.schema.dtype)
+    top = np.full((1, 1, rounds.schema.n_features), np.nan if missing else np.inf, dtype=rounds.schema.dtype)
     settings = {"by_class": False, "stored": stored, "weighted": weighted, "last": False}
     total: Array = _below(rounds, top, settings)[0, 0]
     return total
@@ -276,11 +278,14 @@ def quantiles(rounds: Rounds, q: Array, *, method: str = "linear", stored: bool 
     Returns
     -------
     ndarray of shape (q, d), float64
-        NaN for a column without values.
+        NaN for a column whose values are all missing; 0 for one that stores none.
     """
     n = present(rounds, stored=stored)
     at = ranks_of(n, np.asarray(q, dtype=np.float64), method)
     values = order_statistics(rounds, np.concatenate([at.below, at.above]), stored=stored)
+    if stored and not n.all():
+        bare = present(rounds, stored=True, missing=True) == 0
+        n, values = np.where(bare, 1, n), np.where(bare, values.dtype.type(0), values)
     below, above = np.split(missing_where_empty(n, values), 2)
     return interpolated(below, above, at.share).astype(np.float64, copy=False)
 

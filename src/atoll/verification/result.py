@@ -111,7 +111,7 @@ class Verification:
 
     def table(self) -> list[list[str]]:
         """A line per thing that was compared; the first is the header."""
-        head = ["what", "type", "shape", "entries that differ", "largest difference", "relative", "result"]
+        head = ["what", "type", "shape", "differ", "absolute", "relative", "result"]
         return [head, *map(_line, self.differences)]
 
     def notes(self) -> list[str]:

@@ -24,15 +24,20 @@ def _pursue(estimator: OrthogonalMatchingPursuit, summary: Summary) -> Orthogona
     rows = summary.stand_in(estimator.fit_intercept)
     with changed(estimator, fit_intercept=False):
         estimator.fit(rows.X, rows.y)
-    estimator._set_intercept(rows.X_offset, rows.y_offset)
+    estimator._set_intercept(rows.X_offset, rows.y_offset, np.ones_like(rows.X_offset))
     return estimator
 
 
 @recipe(OrthogonalMatchingPursuitCV)
 def fit_matching_pursuit_cv(estimator: OrthogonalMatchingPursuitCV, rounds: Rounds) -> OrthogonalMatchingPursuitCV:
     """Exact: the error of each step on a fold's test rows follows from their triangle."""
-    d = rounds.schema.n_features
-    parts = split(estimator.cv, rounds.schema.n_rows, type(estimator).__name__)
+    n, d = rounds.schema.n_rows, rounds.schema.n_features
+    if d < 2:
+        raise ValueError(
+            f"Found array with {d} feature(s) (shape=({n}, {d})) while a minimum of 2 is required by "
+            f"{type(estimator).__name__}."
+        )
+    parts = split(estimator.cv, n, type(estimator).__name__)
     of_part = summaries(rounds, parts)
     steps = estimator.max_iter or min(max(int(0.1 * d), 5), d)
     folds = [
