@@ -14,6 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def peak(run: Callable[[], object], pids: list[int]) -> float:
     return highest - before
 
 
+def pooled(model: Any, X: np.ndarray, y: np.ndarray) -> None:
+    clone(model).fit(X, y)
+
+
+def over(model: Any, sites: Federation) -> None:
+    Federated(model).fit(sites)
+
+
 def main() -> None:
     n, turns = (int(a) for a in [*sys.argv[1:], *["1000000", "5"][len(sys.argv) - 1 :]])
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -91,17 +100,14 @@ def main() -> None:
     ratios = []
     for model, y in models:
         where = sites["number" if y is number else "label"]
-        programs: dict[str, Callable[[], object]] = {
-            "scikit-learn, all cores": lambda model=model, y=y: clone(model).fit(X, y),
-            "over nodes": lambda model=model, where=where: Federated(model).fit(where),
-        }
+        programs = {"scikit-learn, all cores": partial(pooled, model, X, y), "over nodes": partial(over, model, where)}
         seconds = take_turns(programs, turns)
         more = peak(programs["over nodes"], pids)
         name = type(model).__name__
         title = f"{name}: {100 * more / size:.0f} % of the rows' memory on top of them"
         report(title, seconds, "scikit-learn, all cores")
-        pooled, over = (statistics.median(values) for values in seconds.values())
-        ratios.append((name, pooled / over))
+        medians = [statistics.median(values) for values in seconds.values()]
+        ratios.append((name, medians[0] / medians[1]))
     print("times as fast: " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios))
 
 

@@ -44,6 +44,8 @@ def test_bars_are_the_counts_on_top_of_each_other() -> None:
     assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["oslo", "rome"]
     assert [t.get_text() for t in display.ax_.get_legend().get_texts()] == ["a", "b", "c"]
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("node", "rows")
+    title = "Gini of the sizes 0.00; divergence of the labels 0.17 to 0.24 bits"
+    assert display.ax_.get_title(loc="left") == title
     display.figure_.canvas.draw()
 
 

@@ -313,7 +313,7 @@ class Federation(Nodes):
         >>> from atoll import Federation
         >>> sites = Federation.simulate(*load_diabetes(return_X_y=True), n_nodes=4)
         >>> sites.search(Ridge(), {"alpha": [0.01, 0.1, 1.0]}).best_params_
-        {'alpha': 0.1}
+        {'alpha': 0.01}
         """
         name = type(estimator).__name__
         check_candidates(estimator, grid, scoring, refit)

@@ -167,10 +167,20 @@ class PartitionDisplay:
         self._draw_bars({"width": 0.7, **kwargs})
         self._name_nodes()
         self.ax_.set(xlabel="node", ylabel="rows", ylim=(0, 1.05 * max(self.report.rows.max(initial=0), 1)))
+        self.ax_.set_title(self._unevenness(), fontsize="small", loc="left")
         self.ax_.spines[["top", "right"]].set_visible(False)
         if 1 < len(self.report.classes) <= _MOST_NAMES:
             self.ax_.legend(title="label", loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
         return self
+
+    def _unevenness(self) -> str:
+        """How uneven sizes and labels are, in a line."""
+        said = f"Gini of the sizes {self.report.gini:.2f}"
+        apart = self.report.jensen_shannon
+        apart = np.abs(apart[~np.isnan(apart)])
+        if len(self.report.classes) < 2 or not len(apart):
+            return said
+        return f"{said}; divergence of the labels {apart.min():.2f} to {apart.max():.2f} bits"
 
     def _draw_bars(self, style: dict[str, Any]) -> None:
         """One call per class, each on top of the last; colours, then hatches, tell classes apart."""

@@ -13,7 +13,18 @@ from atoll.errors import InvalidData, explain
 from atoll.table import Table, is_frame
 from atoll.trees import Array, Tree, nbytes
 
-__all__ = ["Shard", "as_rows", "as_target", "blank", "empty_shard", "is_sparse", "on_file", "weight_names", "weights"]
+__all__ = [
+    "Shard",
+    "as_rows",
+    "as_target",
+    "blank",
+    "empty_shard",
+    "is_sparse",
+    "on_file",
+    "stacked",
+    "weight_names",
+    "weights",
+]
 
 T = TypeVar("T")
 

@@ -119,9 +119,12 @@ def _as_they_are(shard: Shard) -> Shard:
 
 
 def piece_rows(shard: Shard) -> int:
-    """Rows of one piece: about 2**17 numbers, which a core keeps close; a function of the rows' form alone."""
+    """Rows of one piece: about 2**17 numbers, which a core keeps close, and as many rows as columns at least.
+
+    A function of the rows' form alone, so that bits do not depend on anything else.
+    """
     width = shard.n_features if not is_sparse(shard.X) else shard.X.nnz // max(shard.n_rows, 1)
-    return max(256, _PIECE // max(width, 1))
+    return max(256, shard.n_features, _PIECE // max(width, 1))
 
 
 def execute(x: Exchange, position: int, shard: Shard, memory: Memory, gate: Gate) -> Tree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sklearn.kernel_approximation import SkewedChi2Sampler
 from sklearn.utils import get_tags
 from sklearn.utils._test_common.instance_generator import _construct_instances
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -11,13 +12,21 @@ from atoll import Distributed, Federated
 from atoll.recipes import supported
 from estimators.doubles import FederatedOverSites
 
-EVERY = [next(iter(_construct_instances(kind))) for kind in supported()]
+
+def instance(kind):
+    """As scikit-learn's own suite makes it, which knows by its name alone that this sampler takes no small values."""
+    made = next(iter(_construct_instances(kind)))
+    return made.set_params(skewedness=20.0) if kind is SkewedChi2Sampler else made
+
+
+EVERY = [instance(kind) for kind in supported()]
 FAMILY = [estimator for estimator in EVERY if get_tags(estimator).input_tags.two_d_array]  # others have no checks
 
 # A class that is left without weight: GaussianNB says so in numpy's words, ComplementNB may predict it all the same.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:divide by zero encountered in log:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:n_quantiles .* is greater than the total number of samples"),
+    pytest.mark.filterwarnings("ignore:No features were selected"),
 ]
 POOLED = {"ComplementNB": {"check_classifiers_one_label_sample_weights": "scikit-learn's own predicts that class too"}}
 

@@ -35,4 +35,5 @@ def asked(name: str) -> dict[str, Asked]:
     return {
         "decomposition.triangle": Asked({}, {}, "Triangle"),
         "decomposition.reach": Asked({}, directions, "Extrema"),
+        "decomposition.products": Asked({}, directions, "Sum"),
     }

@@ -289,6 +289,7 @@ def test_verbose_tells_what_scikit_learn_tells(kind, algorithm, capsys):
     X = blobs(11)
     more = {"algorithm": algorithm} if kind is KMeans else {"batch_size": 40, "reassignment_ratio": 0.9}
     estimator = kind(4, init=X[[0, 1, 2, 3]], verbose=1, random_state=0, **more)
+    capsys.readouterr()
     estimator.fit(X)
     expected = capsys.readouterr().out.splitlines()
     Distributed(estimator, verbose=0).fit(X)

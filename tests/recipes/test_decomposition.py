@@ -287,6 +287,43 @@ def test_factor_analysis_refuses_as_scikit_learn_does():
         Distributed(FactorAnalysis(2, noise_variance_init=np.ones(3))).fit(rows())
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        PCA(3, svd_solver="randomized", random_state=0),
+        PCA(3, svd_solver="randomized", iterated_power=2, whiten=True, random_state=0),
+        PCA(3, svd_solver="arpack", random_state=0),
+        TruncatedSVD(3, random_state=0),
+        TruncatedSVD(3, n_iter=0, random_state=0),
+        TruncatedSVD(3, algorithm="arpack", random_state=0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
+def test_wide_rows_by_rounds(estimator, make, monkeypatch):
+    """As from the triangle, and as on pooled rows: with the same draws, where there are as many rows as columns."""
+    X = make(sp.random(150, 40, 0.3, random_state=0).toarray())
+    if sp.issparse(X) and getattr(estimator, "svd_solver", "") == "randomized":
+        pytest.skip("takes no sparse rows")
+    pooled = clone(estimator).fit(X)
+    monkeypatch.setattr("atoll.recipes.subspace._WIDE", 30)
+    over, _ = both(estimator, X)
+    assert_same(over, pooled, rtol=1e-8)
+    assert "decomposition.triangle" not in {row.op for row in over.run_}
+    assert max(row.bytes_up for row in over.run_) < 3 * 8 * 41 * 41
+
+
+def test_wide_rows_fewer_than_columns(monkeypatch):
+    X = sp.random(60, 300, 0.2, format="csr", random_state=1)
+    monkeypatch.setattr("atoll.recipes.subspace._WIDE", 200)
+    over, pooled = both(TruncatedSVD(4, algorithm="arpack", random_state=0), X)
+    assert_same(over, pooled, rtol=1e-7)
+    over, pooled = both(TruncatedSVD(4, n_iter=30, random_state=0), X)
+    assert_same(over, pooled, rtol=1e-3)
+    with pytest.raises(ValueError, match="`k` must be an integer satisfying"):
+        Distributed(TruncatedSVD(60, algorithm="arpack")).fit(X)
+
+
 def test_nothing_that_leaves_a_node_grows_with_its_rows():
     bytes_up = [Distributed(PCA(2), n_nodes=4).fit(rows(n=n)).run_.rows[-1].bytes_up for n in (90, 9000)]
     assert bytes_up[0] == bytes_up[1] == 4 * 8 * (7 * 7 + 6)

@@ -18,6 +18,7 @@ from numpy.random import RandomState
 from sklearn.utils import Bunch
 
 from atoll.errors import WireError, explain
+from atoll.table import NA, missing_value
 from atoll.trees import Array
 
 __all__ = ["KINDS", "PLAIN", "Deeper", "Kind", "is_array"]
@@ -185,6 +186,9 @@ KINDS: dict[str, Kind] = {
         lambda value: is_array(value) and value.flags.f_contiguous and not value.flags.c_contiguous,
         lambda value, _: np.ascontiguousarray(value.T),
         lambda data, deeper: deeper(data).T,
+    ),
+    "na": Kind(
+        lambda value: type(value).__name__ == "NAType", lambda value, _: None, lambda data, _: missing_value(NA)
     ),
     "objects": Kind(_is_objects, _write_objects, _read_objects),
     "scalar": Kind(

@@ -16,6 +16,8 @@ from atoll.trees import Array, Tree
 
 __all__ = ["count_missing", "count_values", "distinct"]
 
+_BLOCK = 1 << 17  # numbers looked at together
+
 
 @operation("categories.values", discloses="which values occur in each column, and how missing ones were written")
 def distinct(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
@@ -26,11 +28,22 @@ def distinct(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """
     tree: Tree = {}
     missing: list[int] = []
-    for i in range(shard.n_features):
-        values, codes = _distinct(_column(shard, i))
+    columns = (_column(shard, i) for i in range(shard.n_features))
+    if isinstance(shard.X, np.ndarray):
+        columns = (Column(values) for values in _shortened(shard.X))
+    for i, column in enumerate(columns):
+        values, codes = _distinct(column)
         tree[str(i)] = values.astype(np.float64) if values.dtype.kind == "f" else values
         missing += [4 * i - code for code in codes]
     return Reply({**tree, "missing": np.array(sorted(missing), dtype=np.int64)})
+
+
+def _shortened(X: Array) -> list[Array]:
+    """The columns of a matrix without most repetitions; rows that lie in a file are read once, block by block."""
+    size = max(256, _BLOCK // max(X.shape[1], 1))
+    blocks = [X[start : start + size].T for start in range(0, max(len(X), 1), size)]
+    parts = [[np.unique(values) for values in block] for block in blocks]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _column(shard: Shard, i: int) -> Column:

@@ -1,4 +1,4 @@
-"""The triangle of all columns, and how far rows reach in some directions."""
+"""The triangle of all columns, their products along some directions, and how far rows reach there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atoll.operations.linear import _by_cholesky, _triangle
 from atoll.shards import Shard, is_sparse
 from atoll.trees import Array, Tree
 
-__all__ = ["column_triangle", "reach"]
+__all__ = ["column_products", "column_triangle", "reach"]
 
 
 @operation(
@@ -51,3 +51,21 @@ def reach(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """``min`` and ``max`` (k,), float64, of the rows about `mean` (d,) along `directions` (d, k)."""
     along = (shard.X - payload["mean"]) @ payload["directions"]
     return Reply({"min": along.min(axis=0, initial=np.inf), "max": along.max(axis=0, initial=-np.inf)})
+
+
+@operation(
+    "decomposition.products",
+    discloses="along some directions, how its rows vary together with each column about agreed means",
+    pieces=True,
+)
+def column_products(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``products`` (d, k), float64: the sum over rows of ``(x - mean) (x - mean)ᵀ directions``.
+
+    Payload: `directions` (d, k) and `mean` (d,). Sparse rows stay sparse.
+    """
+    X, directions, mean = shard.X, payload["directions"], payload["mean"]
+    if not is_sparse(X):
+        rows = X - mean
+        return Reply({"products": rows.T @ (rows @ directions)})
+    along = X @ directions - mean @ directions
+    return Reply({"products": np.asarray(X.T @ along) - np.outer(mean, along.sum(axis=0))})

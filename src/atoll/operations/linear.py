@@ -303,6 +303,8 @@ def _by_reflections(A: Array) -> Array:
     for start in range(0, n, step):
         below = np.asfortranarray(A[start : start + step])
         R = dtpqrt(0, min(p, _PANEL), R, below, overwrite_a=1, overwrite_b=1)[0]
+    if not np.isfinite(R).all():
+        raise InvalidData(explain("the squares of these numbers are not finite", hint="scale columns and targets down"))
     return np.ascontiguousarray(R * np.where(np.diagonal(R) < 0, -1.0, 1.0)[:, None])
 
 

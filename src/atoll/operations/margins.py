@@ -19,7 +19,7 @@ from atoll.operations.losses import packed, with_ones
 from atoll.shards import Shard, weights
 from atoll.trees import Array, Tree
 
-__all__ = ["enveloped_margins", "squared_margins"]
+__all__ = ["enveloped_margins", "joint_margins", "squared_margins"]
 
 
 class _Rows(NamedTuple):
@@ -122,3 +122,62 @@ def enveloped_margins(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     reply = _reply(rows, each, now, np.where(inside, sigma[-1], 0.0))
     plain = np.maximum(residual, 0) if rows.parts else np.maximum(np.abs(residual) - rows.epsilon, 0)
     return Reply({**reply.tree, "plain": (rows.weight * plain).sum(axis=0)})
+
+
+@operation(
+    "margins.joint",
+    discloses="for the machine that was sent: the sum of its smoothed losses, its gradient, and the matrix of its "
+    "second derivatives",
+    pieces=True,
+)
+def joint_margins(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """For one machine over all C classes ``loss`` (1,), ``gradient`` (1, C p), ``hessian`` (1, ...), `packed`; float64.
+
+    A row costs what the best score of another class, and one more, is above that of its own (Crammer & Singer, 2001).
+    Message as for `enveloped_margins`, with m = 1 and parameters of class after class; a row's multipliers, one for
+    each class, are those of a mean. Settings: `n_classes`. Wants the view `codes`.
+    """
+    code, C, weight = shard.columns["code"], ctx.settings["n_classes"], weights(shard)
+    own = np.eye(C)[code]
+    w, sigma = payload["w"].reshape(C, -1), payload["sigma"][:, 0]
+    history = payload["history"].reshape(-1, *w.shape)
+    X = with_ones(shard.X.astype(np.float64, copy=False), w.shape[1])
+    before = own
+    for earlier, length in zip(history, sigma[:-1], strict=True):
+        before = _mean_weights(before + length * _excess(X @ earlier.T, own))
+    excess = _excess(X @ w.T, own)
+    now = _mean_weights(before + sigma[-1] * excess)
+    each = (now * excess - np.square(now - before) / (2 * sigma[-1])).sum(axis=1)
+    slope, counts = now - own, np.ones(len(code)) if weight is None else weight
+    gradient = (X.T @ (slope * counts[:, None])).T.reshape(1, -1)
+    hessian = packed(_joint_hessian(X, now > 0, counts * sigma[-1]))[None]
+    return Reply({"loss": np.array([(counts * each).sum()]), "gradient": gradient, "hessian": hessian})
+
+
+def _excess(score: Array, own: Array) -> Array:
+    """How far each class is above the own one, and one more where it is another: (n, C)."""
+    return np.asarray(score - (score * own).sum(axis=1)[:, None] + 1 - own)
+
+
+def _mean_weights(values: Array) -> Array:
+    """The nearest weights of a mean, none negative and one in sum, row by row (Held, Wolfe & Crowder, 1974)."""
+    falling = -np.sort(-values, axis=1)
+    above = (np.cumsum(falling, axis=1) - 1) / np.arange(1, values.shape[1] + 1)
+    last = (falling > above).sum(axis=1) - 1
+    return np.maximum(values - np.take_along_axis(above, last[:, None], axis=1), 0)
+
+
+def _joint_hessian(X: Any, inside: Array, weight: Array) -> Array:
+    """Second derivatives of `joint_margins`: sums of (diag(s) - s sᵀ / |s|) ⊗ x xᵀ, s the classes with a multiplier."""
+    C, p = inside.shape[1], X.shape[1]
+    hessian = np.zeros((C, p, C, p))
+    several = np.flatnonzero(inside.sum(axis=1) > 1)
+    X, inside, weight = X[several], inside[several].astype(np.float64), weight[several]
+    share = inside / inside.sum(axis=1, keepdims=True).clip(1)
+    for k in range(C):
+        for other in range(k, C):
+            bend = inside[:, k] * (float(k == other) - share[:, other])
+            rows = np.flatnonzero(bend)
+            hessian[k, :, other] = sandwich_dot(X[rows], (weight * bend)[rows])
+            hessian[other, :, k] = hessian[k, :, other].T
+    return hessian.reshape(C * p, C * p)

@@ -31,7 +31,7 @@ class _Ordered(NamedTuple):
 def count_below(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """Rows at or below thresholds, ``count`` (int64) or ``mass`` (float64) of the shape of `threshold`.
 
-    A missing value (NaN) lies below no threshold but NaN, below which stored values are, all of them.
+    A missing value (NaN) is at or below no threshold; at or below a threshold of NaN is every stored value.
 
     A node sorts its columns at the first question and keeps them while the search lasts, so that each further question
     costs a look-up per threshold; that takes as much memory as its rows.

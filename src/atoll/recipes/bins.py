@@ -98,7 +98,7 @@ def fit_bins(estimator: KBinsDiscretizer, rounds: Rounds) -> KBinsDiscretizer:
     _note_all_rows(rounds, estimator.subsample, "KBinsDiscretizer")
     low, high = extreme_rows(rounds, weighted=strategy != "quantile")
     if np.isnan(low).any():
-        raise ValueError("zero-size array to reduction operation minimum which has no identity")
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     n_bins[low == high] = 1
     edges = {"uniform": _even_edges, "quantile": _quantile_edges, "kmeans": _kmeans_edges}[strategy]
     estimator.bin_edges_ = np.zeros(schema.n_features, dtype=object)

@@ -17,9 +17,11 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA, FactorAnalysis, TruncatedSVD
 from sklearn.decomposition._pca import _infer_dimension
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 
-from atoll.combine import Extrema, Triangle
+from atoll.combine import Extrema, Moments, Triangle
 from atoll.recipes.base import recipe
+from atoll.recipes.subspace import Leading, is_wide
 from atoll.rounds import Rounds
 from atoll.schema import Schema
 from atoll.trees import Array
@@ -81,13 +83,16 @@ def fit_pca(estimator: PCA, rounds: Rounds) -> PCA:
 
     `full`, `covariance_eigh` and `arpack` are scikit-learn's full decomposition of the merged triangle. `randomized`
     is its randomized one with the same draws, whose answer depends on the triangle alone; with fewer rows than columns
-    the draws would be one per row, and it is the full decomposition too.
+    the draws would be one per row, and it is the full decomposition too. Where there are thousands of columns,
+    `arpack` and `randomized` run by rounds instead (`atoll.recipes.subspace`).
     """
     schema = rounds.schema
     n, d, asked = schema.n_rows, schema.n_features, estimator.n_components
     solver = _solver(estimator, schema)
     components = asked if asked is not None else min(n, d) - (solver == "arpack")
     _check_components(components, solver, n, d)
+    if solver in ("arpack", "randomized") and is_wide(d, components):
+        return _wide_pca(estimator, rounds, int(components), solver)
     few = stand_in(rounds)
     degrees = (len(few.rows) - 1) / (n - 1) if n > 1 else 1.0
     made = clone(estimator).set_params(
@@ -145,6 +150,26 @@ def _check_components(components: Any, solver: str, n: int, d: int) -> None:
         )
 
 
+def _wide_pca(estimator: PCA, rounds: Rounds, k: int, solver: str) -> PCA:
+    """scikit-learn's steps of a truncated solver, from the singular values on."""
+    n, d, rng = rounds.schema.n_rows, rounds.schema.n_features, check_random_state(_seeded(estimator, rounds))
+    moments = rounds.round("columns.moments", combine=Moments(), settings={"weighted": False})
+    leading, total = Leading(rounds, moments["mean"]), moments["m2"].sum() / (n - 1)
+    if solver == "arpack":
+        values, vectors = leading.arpack(k, estimator.tol, rng)
+    else:
+        values, vectors = leading.randomized(k, estimator.n_oversamples, estimator.iterated_power, rng)
+    made = clone(estimator)
+    made.mean_, made.components_, made.singular_values_ = moments["mean"], vectors, values
+    made.explained_variance_ = values**2 / (n - 1)
+    made.explained_variance_ratio_ = made.explained_variance_ / total
+    rest = min(n, d) - k
+    made.noise_variance_ = (total - made.explained_variance_.sum()) / rest if rest else 0.0
+    made.n_samples_, made.n_components_, made._fit_svd_solver = n, k, solver
+    fitted: PCA = _handed_over(made, estimator, rounds.schema.dtype)
+    return fitted
+
+
 def _on_triangle(solver: str, n: int, d: int) -> str:
     """The solver for the rows that stand in: the one that loses no digits, where it has as many components."""
     if solver == "randomized" and n >= d:
@@ -156,12 +181,35 @@ def _on_triangle(solver: str, n: int, d: int) -> str:
 def fit_truncated_svd(estimator: TruncatedSVD, rounds: Rounds) -> TruncatedSVD:
     """Exact: mean and triangle in one round; the solver runs on rows that have them, with the same draws.
 
-    Where there are fewer rows than columns, the randomized solver's draws would be one per row, and are others.
+    Where there are fewer rows than columns, the randomized solver's draws would be one per row, and are others. Where
+    there are thousands of columns, solvers run by rounds instead (`atoll.recipes.subspace`).
     """
+    if is_wide(rounds.schema.n_features, estimator.n_components):
+        return _wide_svd(estimator, rounds)
     few = stand_in(rounds)
     made = clone(estimator).set_params(random_state=_seeded(estimator, rounds))
     made.fit(few.rows * math.sqrt(few.share) + few.mean)
     made.singular_values_ = made.singular_values_ / math.sqrt(few.share)
+    fitted: TruncatedSVD = _handed_over(made, estimator, rounds.schema.dtype)
+    return fitted
+
+
+def _wide_svd(estimator: TruncatedSVD, rounds: Rounds) -> TruncatedSVD:
+    """scikit-learn's steps, and one round more for the variance along each vector."""
+    n, d, k = rounds.schema.n_rows, rounds.schema.n_features, estimator.n_components
+    leading, rng = Leading(rounds, np.zeros(d)), check_random_state(_seeded(estimator, rounds))
+    if estimator.algorithm == "arpack":
+        if k >= min(n, d):
+            raise ValueError("`k` must be an integer satisfying `0 < k < min(A.shape)`.")
+        values, vectors = leading.arpack(k, estimator.tol, rng)
+    else:
+        values, vectors = leading.randomized(k, estimator.n_oversamples, estimator.n_iter, rng)
+    moments = rounds.round("columns.moments", combine=Moments(), settings={"weighted": False})
+    products = Leading(rounds, moments["mean"]).products(vectors.T)
+    made = clone(estimator)
+    made.components_, made.singular_values_ = vectors, values
+    made.explained_variance_ = np.einsum("kd,dk->k", vectors, products) / n
+    made.explained_variance_ratio_ = made.explained_variance_ / (moments["m2"].sum() / n)
     fitted: TruncatedSVD = _handed_over(made, estimator, rounds.schema.dtype)
     return fitted
 

@@ -65,10 +65,11 @@ def _unite(estimator: Any, grown: Tree, schema: Schema) -> None:
     settled = vars(made_up).keys() - estimator.get_params(deep=False).keys() - left_behind
     vars(estimator).update({name: vars(made_up)[name] for name in settled})
     ends = np.cumsum(grown["nodes"])
-    if (grown["nodes"] < 1).any() or len(grown["seed"]) != len(ends) or ends[-1] != len(grown["left_child"]):
+    counts = grown["nodes"]
+    if not len(counts) or counts.min() < 1 or len(grown["seed"]) != len(ends) or ends[-1] != len(grown["value"]):
         raise WireError(explain("trees that nodes have sent do not fit the number of their nodes"))
     estimator.estimators_ = []
-    for start, end, seed in zip(ends - grown["nodes"], ends, grown["seed"], strict=True):
+    for start, end, seed in zip(ends - counts, ends, grown["seed"], strict=True):
         tree = copy.copy(like).set_params(random_state=int(seed))
         tree.tree_ = plant({name: grown[name][start:end] for name in (*NODE_DTYPE.names, "value")}, like.tree_)
         estimator.estimators_.append(tree)
@@ -102,14 +103,16 @@ def plant(arrays: Tree, like: Any) -> Any:
         If the arrays are no such tree: a child that does not come after its parent, or has two, a column that does not
         exist.
     """
-    n = len(arrays["left_child"])
+    value = np.ascontiguousarray(arrays["value"], dtype=np.float64)
+    n = len(value)
+    if value.shape != (n, like.n_outputs, like.max_n_classes):
+        raise WireError(explain("a tree has values of another shape", got=value.shape))
+    if any(arrays[name].shape != (n,) for name in NODE_DTYPE.names):
+        raise WireError(explain("a tree has arrays of different lengths"))
     nodes = np.zeros(n, dtype=NODE_DTYPE)
     for name in NODE_DTYPE.names:
         nodes[name] = arrays[name]
     _check(nodes, like.n_features)
-    value = np.ascontiguousarray(arrays["value"], dtype=np.float64)
-    if value.shape != (n, like.n_outputs, like.max_n_classes):
-        raise WireError(explain("a tree has values of another shape", got=value.shape))
     tree = DecisionTree(*like.__reduce__()[1])
     tree.__setstate__({"max_depth": _depth(nodes), "node_count": n, "nodes": nodes, "values": value})
     return tree

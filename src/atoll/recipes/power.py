@@ -31,17 +31,16 @@ def fit_power(estimator: PowerTransformer, rounds: Rounds) -> PowerTransformer:
     In a round one exponent is tried for each column; counts, means and spreads of the transformed columns leave a node.
     """
     schema = rounds.schema
-    moments = rounds.round("columns.moments", combine=Moments(), settings={"weighted": False})
     low, high = extreme_rows(rounds).astype(np.float64)
     box_cox = estimator.method == "box-cox"
     if box_cox and (low <= 0).any():
         raise ValueError("The Box-Cox transformation can only be applied to strictly positive data")
-    if not moments["n"].all():
+    if np.isnan(low).any():
         raise ValueError("Column must not be all nan.")
     if box_cox and (low == high).any():
         raise ValueError("Data must not be constant.")
     family = (_BoxCox if box_cox else _YeoJohnson)(rounds, low, high)
-    searched = np.full(len(low), True) if box_cox else ~_constant(moments, schema.n_rows)
+    searched = np.full(len(low), True) if box_cox else ~_constant(rounds)
     lambdas = np.where(searched, family.best(searched), 1.0)
     estimator.lambdas_ = lambdas.astype(schema.dtype)
     if estimator.standardize:
@@ -52,10 +51,11 @@ def fit_power(estimator: PowerTransformer, rounds: Rounds) -> PowerTransformer:
     return estimator
 
 
-def _constant(moments: Tree, rows: int) -> Array:
+def _constant(rounds: Rounds) -> Array:
     """Columns that scikit-learn leaves as they are; one with missing values is none of them."""
-    n, var = moments["n"], moments["m2"] / moments["n"]
-    same: Array = _is_constant_feature(var, moments["mean"], rows) & (n == rows)
+    moments = rounds.round("columns.moments", combine=Moments(), settings={"weighted": False})
+    n, rows = moments["n"], rounds.schema.n_rows
+    same: Array = _is_constant_feature(moments["m2"] / n, moments["mean"], rows) & (n == rows)
     return same
 
 

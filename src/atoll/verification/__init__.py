@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoll.verification.compare import Difference, compare
+from atoll.verification.differences import Difference, compare
 from atoll.verification.fits import verify
 from atoll.verification.result import Verification
 

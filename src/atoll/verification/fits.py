@@ -14,7 +14,7 @@ from atoll.errors import UnknownName
 from atoll.estimators import Distributed
 from atoll.recipes import find
 from atoll.rng import as_seed
-from atoll.verification.compare import MISSING, Difference, compare, fitted_attributes, parts
+from atoll.verification.differences import MISSING, Difference, compare, fitted_attributes, parts
 from atoll.verification.result import Verification
 
 __all__ = ["verify"]

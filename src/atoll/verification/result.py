@@ -10,7 +10,7 @@ import numpy as np
 
 from atoll.display import aligned, data_frame, html_table
 from atoll.run import Run
-from atoll.verification.compare import Difference
+from atoll.verification.differences import Difference
 
 __all__ = ["Verification"]
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from atoll.verification import compare
-from atoll.verification.compare import MISSING, parts
+from atoll.verification.differences import MISSING, parts
 
 
 def close(pooled, over, rtol=1e-9, atol=1e-12):
