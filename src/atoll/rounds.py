@@ -386,7 +386,8 @@ class Rounds:
         operation = operations[x.op]
         if operation.remembers or x.transform:
             self._state.base.update({x.cohort[p]: x.number for p in outcome.accepted})
-        down = nbytes(x.payload) * len(names) + sum(nbytes(t) for t in x.each.values())
+        to_all = nbytes(x.payload) + sum(nbytes(view.arrays) for view in x.view)
+        down = to_all * len(names) + sum(nbytes(t) for t in x.each.values())
         row = Row(
             number=x.number, step=x.step, op=x.op, asked=len(names), answered=len(outcome.accepted), bytes_down=down,
             bytes_up=sum(outcome.bytes.values()), seconds=seconds,

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from atoll import Distributed, Federated, Federation
@@ -137,3 +139,12 @@ def test_a_table_without_names_has_positions():
     model = Distributed(OneHotEncoder(), n_nodes=2).fit(frame)
     assert not hasattr(model, "feature_names_in_")
     assert model.get_feature_names_out().tolist() == ["x0_bern", "x0_lyon", "x1_f", "x1_m"]
+
+
+def test_nullable_text_goes_through_a_pipeline():
+    frame = mixed()[["city", "sex"]].astype("string")
+    frame.loc[::7, "city"] = pd.NA
+    steps = SimpleImputer(missing_values=pd.NA, strategy="most_frequent"), OneHotEncoder(), Ridge()
+    pooled = make_pipeline(*steps).fit(frame, Y)
+    model = Distributed(make_pipeline(*steps), n_nodes=3).fit(frame, Y)
+    np.testing.assert_allclose(model.predict(frame), pooled.predict(frame), rtol=1e-9)

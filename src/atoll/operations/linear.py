@@ -20,7 +20,18 @@ from atoll.specs import Spec
 from atoll.trees import Array, Tree
 from atoll.views import views
 
-__all__ = ["fold_triangles", "gram", "jittered", "left_out", "n_targets", "part_of", "right", "sums", "triangle"]
+__all__ = [
+    "fold_triangles",
+    "gram",
+    "jittered",
+    "left_out",
+    "left_out_errors",
+    "n_targets",
+    "part_of",
+    "right",
+    "sums",
+    "triangle",
+]
 
 _WELL = 100.0
 _SMALL = 1e-140
@@ -127,11 +138,17 @@ def left_out(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     Settings: `targets`, `n_classes`, and `score`: sums of "squares" e², of "signed" errors ``√w e``, of "magnitudes"
     ``√w |e|``, or of the weights of rows whose largest prediction is at their largest target, "right".
     """
-    Y, w = _targets(shard, ctx.settings), weights(shard)
-    d, root = shard.n_features, _roots(w, len(Y))
-    mean, basis, own = payload["mean"], payload["basis"], payload["own"]
     if not shard.n_rows:
         return Reply({"score": np.full(payload["fit"].shape[1:], np.nan)})  # it may be: a row alone leaves nothing
+    error, Y, root = left_out_errors(shard, payload, ctx.settings)
+    return Reply({"score": _SCORES[ctx.settings["score"]](error, Y, root)})
+
+
+def left_out_errors(shard: Shard, payload: Tree, settings: dict[str, Any]) -> tuple[Array, Array, Array]:
+    """The errors e of `left_out` for each row, (n, T, A); the targets (n, T); and √w of shape (n,)."""
+    Y, w = _targets(shard, settings), weights(shard)
+    d, root = shard.n_features, _roots(w, len(Y))
+    mean, basis, own = payload["mean"], payload["basis"], payload["own"]
     if is_sparse(shard.X):
         z = root[:, None] * (shard.X @ basis - mean[:d] @ basis)
     else:
@@ -139,8 +156,7 @@ def left_out(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     below = own * (1 - np.square(root) / payload["total"])[:, None] + np.square(z) @ payload["leverage"]
     above = own * (root[:, None] * (Y - mean[d:]))[:, :, None] + np.tensordot(z, payload["fit"], axes=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = above / below[:, None, :]
-    return Reply({"score": _SCORES[ctx.settings["score"]](error, Y, root)})
+        return above / below[:, None, :], Y, root
 
 
 def _right(error: Array, Y: Array, root: Array) -> Array:
@@ -165,18 +181,19 @@ def right(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """``right`` (M,), float64: the weight of those rows of a model's parts whose class it tells.
 
     Payload: `start` and `part` as for `part_of`, `coef` (M, T, d), `intercept` (M, T), and `tests` (M, K), truth
-    values: which parts a model is tested on. Settings: `n_classes`. Wants the view `codes`.
+    values: which parts a model is tested on. Settings: `targets`, `n_classes`; a row with several labels is right if
+    all of them are.
     """
-    code, w = shard.columns["code"], weights(shard)
-    part = part_of(shard, payload)
+    Y, w = _targets(shard, ctx.settings), weights(shard)
+    several, part = ctx.settings["targets"] == "labels" or Y.shape[1] == 1, part_of(shard, payload)
     hits = np.zeros(len(payload["coef"]))
     for m, (coef, intercept, tests) in enumerate(
         zip(payload["coef"], payload["intercept"], payload["tests"], strict=True)
     ):
         of = tests[part]
         scores = shard.X[of] @ coef.T + intercept
-        told = (scores[:, 0] > 0).astype(np.int64) if len(coef) == 1 else scores.argmax(axis=1)
-        hit = told == code[of]
+        each = (scores > 0) == (Y[of] > 0)
+        hit = each.all(axis=1) if several else scores.argmax(axis=1) == Y[of].argmax(axis=1)
         hits[m] = hit.sum() if w is None else w[of] @ hit
     return Reply({"right": hits})
 

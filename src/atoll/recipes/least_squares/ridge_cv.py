@@ -7,7 +7,6 @@ their parts.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from numbers import Real
@@ -16,20 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import clone, is_classifier
-from sklearn.linear_model import Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV
-from sklearn.linear_model._ridge import _check_gcv_mode
-from sklearn.metrics import get_scorer
-from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.linear_model import RidgeClassifierCV, RidgeCV
+from sklearn.linear_model._ridge import _check_gcv_mode, _RidgeGCV
 from sklearn.utils import check_scalar
 
 from atoll.combine import Sum
-from atoll.recipes.folds import number_of_folds, stratified
-from atoll.recipes.least_squares.parts import Parts, joined, refused, split, summaries
-from atoll.recipes.least_squares.ridge import prepare_classes, solve
-from atoll.recipes.least_squares.scores import Score, score_of
+from atoll.operations.linear import left_out_errors
+from atoll.recipes.least_squares.ridge import prepare_classes
+from atoll.recipes.least_squares.ridge_folds import choose_by_folds
+from atoll.recipes.least_squares.scores import own_rows, score_of
 from atoll.recipes.least_squares.summary import NUMBERS, Ask, StandIn, Summary, least_squares
 from atoll.rounds import Rounds
-from atoll.shards import Shard
+from atoll.shards import Shard, weights
 from atoll.trees import Array, Tree
 
 __all__ = ["Without", "fit_ridge_classifier_cv", "fit_ridge_cv", "without_own_row"]
@@ -48,7 +45,7 @@ def fit_ridge_cv(estimator: RidgeCV, rounds: Rounds, ask: Ask) -> RidgeCV:
     """Exact: leaving out each row takes one round more, folds one round in all."""
     alphas = _penalties(estimator)
     if estimator.cv is not None:
-        return _by_folds(estimator, rounds, alphas)
+        return choose_by_folds(estimator, rounds, alphas)
     return _by_leaving_out(estimator, rounds, ask, NUMBERS, alphas)
 
 
@@ -58,7 +55,7 @@ def fit_ridge_classifier_cv(estimator: RidgeClassifierCV, rounds: Rounds, ask: A
     alphas = _penalties(estimator)
     seen, settings = prepare_classes(estimator, rounds)
     if estimator.cv is not None:
-        return _by_folds(estimator, seen, alphas, settings)
+        return choose_by_folds(estimator, seen, alphas, settings)
     return _by_leaving_out(estimator, seen, ask, settings, alphas)
 
 
@@ -129,21 +126,44 @@ def without_own_row(summary: Summary, rows: StandIn, fit_intercept: bool, alphas
 
 def _by_leaving_out(estimator: Any, rounds: Rounds, ask: Ask, settings: Mapping[str, Any], alphas: Array) -> Any:
     schema, fit_intercept = rounds.schema, estimator.fit_intercept
-    score = None
-    if estimator.scoring is not None:
-        possible = ("right",) if is_classifier(estimator) else ("squares", "signed", "magnitudes")
-        score = score_of(estimator._get_scorer(), possible)
+    scorer = None if estimator.scoring is None else estimator._get_scorer()
+    possible = ("right",) if is_classifier(estimator) else ("squares", "signed", "magnitudes")
+    score = None if scorer is None else score_of(scorer, possible, rounds)
     summary = ask(rounds, settings)
     rows = summary.stand_in(fit_intercept, np.float64)
     _check_gcv_mode(_like(rows.X, schema.sparse), getattr(estimator, "gcv_mode", None))
     tried = np.atleast_1d(alphas).astype(np.float64)
     coefs, payload = without_own_row(summary, rows, fit_intercept, tried)
-    sums = {
-        kind: rounds.round("linear.left_out", payload, combine=Sum(), settings={**settings, "score": kind})["score"]
-        for kind in (("squares",) if score is None else score.needs)
-    }
-    values = -sums["squares"] / summary.n if score is None else score.value(sums, summary.weight, summary.spread)
+    if scorer is not None and score is None:
+        values = _asked(estimator, scorer, rounds, payload, settings)
+    else:
+        sums = {
+            kind: rounds.round("linear.left_out", payload, combine=Sum(), settings={**settings, "score": kind})["score"]
+            for kind in (score.needs if score else ("squares",))
+        }
+        values = score.value(sums, summary.weight, summary.spread) if score else -sums["squares"] / summary.n
     return _chosen(estimator, rows, np.dtype(schema.dtype), tried, coefs, values)
+
+
+def _asked(estimator: Any, scorer: Any, rounds: Rounds, payload: Tree, settings: Mapping[str, Any]) -> Array:
+    """A scorer's own opinion of predictions without each row, for all targets or for each, (1 or T, A)."""
+    whole = own_rows(rounds)
+    errors, Y, root = left_out_errors(whole, payload, dict(settings))
+    told = Y[:, :, None] - errors / root[:, None, None]
+    if settings["targets"] == "numbers" and not rounds.schema.n_outputs:
+        told, Y = told[:, 0], Y[:, 0]
+    weight = weights(whole)
+    given = np.square(root) if weight is None and is_classifier(estimator) else weight
+    per_target = getattr(estimator, "alpha_per_target", False)
+    asks = _RidgeGCV(is_clf=is_classifier(estimator), alpha_per_target=per_target)
+    values = [
+        asks._score(
+            predictions=told[..., a], y=Y, n_y=errors.shape[1], scorer=scorer,
+            score_params={} if given is None else {"sample_weight": given},
+        )
+        for a in range(errors.shape[2])
+    ]  # fmt: skip
+    return np.stack([np.atleast_1d(value) for value in values], axis=-1)
 
 
 def _like(X: Array, sparse: bool) -> Any:
@@ -152,7 +172,7 @@ def _like(X: Array, sparse: bool) -> Any:
 
 def _chosen(estimator: Any, rows: StandIn, dtype: np.dtype[Any], alphas: Array, coefs: Array, values: Array) -> Any:
     """The best penalty, for all targets or for each, and its fit."""
-    T = len(values)
+    T = len(coefs)
     apart = getattr(estimator, "alpha_per_target", False)
     if apart and T > 1:
         best = values.argmax(axis=1)
@@ -171,87 +191,3 @@ def _chosen(estimator: Any, rows: StandIn, dtype: np.dtype[Any], alphas: Array, 
         estimator.intercept_ = estimator.intercept_.astype(dtype)
     estimator.coef_ = estimator.coef_.astype(dtype)
     return estimator
-
-
-def _by_folds(estimator: Any, rounds: Rounds, alphas: Array, settings: Mapping[str, Any] = NUMBERS) -> Any:
-    """What a grid search over the folds finds."""
-    for name in ("store_cv_results", "alpha_per_target"):
-        if getattr(estimator, name, False):
-            raise ValueError(f"cv!=None and {name}=True are incompatible")
-    tried = _Folds(estimator, rounds, settings)
-    values = tried.scores(alphas)
-    mean = values.mean(axis=0)
-    if not np.isfinite(mean).all():
-        warnings.warn(f"One or more of the test scores are non-finite: {mean}", category=UserWarning, stacklevel=2)
-    best = int(np.where(np.isnan(mean), -np.inf, mean).argmax())
-    model = tried.fit(alphas[best], joined(tried.of_part))
-    estimator.alpha_, estimator.best_score_ = alphas[best], mean[best]
-    estimator.coef_, estimator.intercept_ = model.coef_, model.intercept_
-    return estimator
-
-
-class _Folds:
-    """The folds of a ridge regression or classifier, asked for once."""
-
-    def __init__(self, estimator: Any, rounds: Rounds, settings: Mapping[str, Any]) -> None:
-        self.estimator, self.rounds, self.settings = estimator, rounds, settings
-        self.classifies = is_classifier(estimator)
-        default = "accuracy" if self.classifies else "r2"
-        scorer = get_scorer(default) if estimator.scoring is None else estimator._get_scorer()
-        self.score: Score = score_of(scorer, ("right",) if self.classifies else ("squares", "signed"))
-        self.parts = self._split()
-        self.of_part = summaries(rounds, self.parts, settings)
-
-    def _split(self) -> Parts:
-        cv, name, schema = self.estimator.cv, type(self.estimator).__name__, self.rounds.schema
-        if not self.classifies:
-            return split(cv, schema.n_rows, name)
-        if schema.n_outputs:
-            raise refused(name, cv)
-        splitter = check_cv(cv, schema.classes[0], classifier=True)
-        if not isinstance(splitter, StratifiedKFold):
-            return split(cv, schema.n_rows, name)
-        K = number_of_folds(splitter)
-        edges = stratified(self.rounds, K)
-        below = self.rounds.round("folds.below", {"threshold": edges}, combine=Sum())["count"]
-        own = np.eye(K, dtype=bool)
-        parts = np.broadcast_to(np.arange(K), (len(edges), K)).copy()
-        return Parts(np.ascontiguousarray(edges[:, :-1]), parts, ~own, own, np.diff(below, axis=1).sum(axis=0))
-
-    def fit(self, alpha: Any, summary: Summary) -> Any:
-        """Ridge regression with one penalty."""
-        kind = RidgeClassifier if self.classifies else Ridge
-        solver = "sparse_cg" if self.rounds.schema.sparse else "auto"
-        model = kind(alpha, fit_intercept=self.estimator.fit_intercept, solver=solver)
-        return solve(model, self.rounds, summary)
-
-    def scores(self, alphas: Array) -> Array:
-        """The score of each penalty on each fold, (S, A)."""
-        models = [
-            [self.fit(alpha, train) for alpha in alphas]
-            for train in (joined(self.of_part[k] for k in np.flatnonzero(mask)) for mask in self.parts.train)
-        ]
-        return self._counted(models) if self.classifies else self._summed(models)
-
-    def _summed(self, models: list[list[Any]]) -> Array:
-        """From the triangles of the test rows."""
-        values = []
-        for mask, fitted in zip(self.parts.test, models, strict=True):
-            test = joined(self.of_part[k] for k in np.flatnonzero(mask))
-            coefs = np.stack([np.atleast_2d(model.coef_) for model in fitted], axis=-1)
-            intercepts = np.stack([np.broadcast_to(model.intercept_, len(coefs)) for model in fitted], axis=-1)
-            squares, signed = test.errors(coefs, intercepts)
-            sums = {"squares": squares, "signed": signed}
-            values.append(self.score.value(sums, test.weight, test.spread).mean(axis=0))
-        return np.stack(values)
-
-    def _counted(self, models: list[list[Any]]) -> Array:
-        """From the weight of test rows that nodes see classified right."""
-        every, A = [model for fitted in models for model in fitted], len(models[0])
-        coef = np.stack([np.atleast_2d(model.coef_) for model in every])
-        intercept = np.stack([np.broadcast_to(model.intercept_, coef.shape[1]) for model in every])
-        tests = np.repeat(self.parts.test, A, axis=0)
-        payload = {**self.parts.payload(), "coef": coef, "intercept": intercept, "tests": tests}
-        right = self.rounds.round("linear.right", payload, combine=Sum(), settings=self.settings)["right"]
-        weight = self.parts.test @ np.array([summary.weight for summary in self.of_part])
-        return np.asarray(right.reshape(-1, A) / weight[:, None])

@@ -9,9 +9,11 @@ import numpy as np
 from sklearn import metrics
 
 from atoll.errors import NotAvailable, explain
+from atoll.rounds import Rounds
 from atoll.trees import Array
+from atoll.views import viewer
 
-__all__ = ["Score", "score_of"]
+__all__ = ["Score", "own_rows", "score_of"]
 
 
 class Score(NamedTuple):
@@ -57,7 +59,7 @@ _SCORES: dict[Any, Score] = {
 }
 
 
-def score_of(scorer: Any, possible: tuple[str, ...]) -> Score:
+def score_of(scorer: Any, possible: tuple[str, ...], rounds: Rounds) -> Score | None:
     """The score that a scorer of scikit-learn stands for.
 
     Parameters
@@ -66,27 +68,40 @@ def score_of(scorer: Any, possible: tuple[str, ...]) -> Score:
         As `sklearn.metrics.check_scoring` gives it.
     possible : tuple of str
         The sums that there are.
+    rounds : Rounds
+        The way to the rows.
 
     Returns
     -------
-    Score
+    Score or None
+        None: it does not follow from those sums, and has to be asked about rows that are the user's own.
 
     Raises
     ------
     NotAvailable
-        If the score does not follow from those sums.
+        If it does not follow from those sums, and the rows stay on their nodes.
     """
-    function = getattr(scorer, "_score_func", None)
-    found = _SCORES.get(function) if not getattr(scorer, "_kwargs", None) else None
-    better = function in (metrics.r2_score, metrics.explained_variance_score, metrics.accuracy_score)
-    if found is None or scorer._sign != (1 if better else -1) or not set(found.needs) <= set(possible):
+    function, plain = getattr(scorer, "_score_func", None), not getattr(scorer, "_kwargs", None)
+    larger = function in (metrics.r2_score, metrics.explained_variance_score, metrics.accuracy_score)
+    found = _SCORES.get(function)
+    if found and plain and scorer._sign == (1 if larger else -1) and set(found.needs) <= set(possible):
+        return found
+    if own_rows(rounds) is None:
         known = sorted(f.__name__ for f, score in _SCORES.items() if set(score.needs) <= set(possible))
         raise NotAvailable(
             explain(
-                "this score does not follow from sums over rows",
+                "this score does not follow from sums over rows, and those stay on their nodes",
                 got=repr(scorer),
                 expected="one that is made of " + ", ".join(known),
-                hint="search from outside: GridSearchCV over Distributed, or Federation.search",
+                hint="search from outside, with Federation.search",
             )
         )
-    return found
+    return None
+
+
+def own_rows(rounds: Rounds) -> Any:
+    """A shard of all rows as these views show them, in the order of their ids; None where they are not the user's own."""
+    pooled = getattr(rounds.link, "pooled", None)
+    if pooled is None or rounds.run.trust != "distributed":
+        return None
+    return viewer(rounds.views)(pooled())

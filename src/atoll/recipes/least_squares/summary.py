@@ -115,7 +115,8 @@ class Summary(NamedTuple):
         """
         if fit_intercept and not self.weight > 0:
             raise no_weight()
-        rows = self.R[1:, 1:] if fit_intercept else self.R[:, 1:] + self.R[:, :1] * self.mean
+        R = _without_rounding(self.R)
+        rows = R[1:, 1:] if fit_intercept else R[:, 1:] + R[:, :1] * self.mean
         offset = self.mean if fit_intercept else np.zeros_like(self.mean)
         rows, offset = (a.astype(self.dtype if dtype is None else dtype) for a in (rows[: self.n], offset))
         X, Y = np.ascontiguousarray(rows[:, : self.d]), np.ascontiguousarray(rows[:, self.d :])
@@ -148,6 +149,12 @@ class Summary(NamedTuple):
             squares[t] = np.square(off).sum(axis=0) + np.square(root * at_mean)
             sums[t] = root * root * at_mean
         return squares, sums
+
+
+def _without_rounding(R: Array) -> Array:
+    """A triangle whose rows that are no more than rounding errors of their columns are zero."""
+    rounding = len(R) * np.finfo(np.float64).eps * np.linalg.norm(R, axis=0)
+    return np.where((np.abs(R) <= rounding).all(axis=1)[:, None], 0.0, R)
 
 
 Ask = Callable[[Rounds, Mapping[str, Any]], Summary]
