@@ -122,7 +122,7 @@ def _run_of(estimator: Any, method: str, n_features: int, n_classes: int) -> Run
 
 
 def _is_number(estimator: Any) -> bool:
-    return get_tags(estimator).estimator_type == "regressor"
+    return bool(get_tags(estimator).estimator_type == "regressor")
 
 
 def _of_labels(estimator: Any) -> bool:

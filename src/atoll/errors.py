@@ -130,6 +130,9 @@ def explain(
     return "\n".join(lines)
 
 
+_SHOWN = 12
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """The did-you-mean line for a name that is not among the known ones.
 
@@ -143,10 +146,13 @@ def closest(name: str, known: Iterable[str]) -> str:
     Returns
     -------
     str
-        "did you mean 'x'?" when something is near, otherwise the list of what there is.
+        "did you mean 'x'?" when something is near, otherwise the list of what there is, or its beginning.
     """
     options = sorted(known)
     near = get_close_matches(name, options, n=3, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
-    return "known: " + ", ".join(options) if options else "nothing is registered"
+    if not options:
+        return "nothing is registered"
+    more = f" and {len(options) - _SHOWN} more" if len(options) > _SHOWN + 3 else ""
+    return "known: " + ", ".join(options[:_SHOWN] if more else options) + more

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from atoll.cli import options, settings
+from atoll.cli.pipelines import in_short, pipeline_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text("utf-8")
 
@@ -31,7 +32,8 @@ def test_the_page_names_every_key_of_an_experiment_file() -> None:
 
 
 def test_the_experiment_file_of_the_page_can_be_read(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    block, pipeline = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert in_short(pipeline_of(tomllib.loads(pipeline)["steps"])) == "ColumnTransformer → LogisticRegression"
     path = tmp_path / "experiment.toml"
     path.write_text(block, "utf-8")
     found = settings.read_experiment(path)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import FeatureUnion, Pipeline
 
 from atoll.catalogue import public_name
 from atoll.cli.estimators import make, parse_value, parse_values
-from atoll.errors import UnknownName
+from atoll.errors import UnknownName, UnsupportedEstimator
 from atoll.recipes import supported
 
 
-@pytest.mark.parametrize("kind", supported())
+@pytest.mark.parametrize("kind", [k for k in supported() if k not in (ColumnTransformer, FeatureUnion, Pipeline)])
 def test_each_supported_estimator_has_three_names(kind: type) -> None:
     name = public_name(kind)
     for written in (name, kind.__name__, f"sklearn.{name}"):
@@ -24,6 +26,13 @@ def test_each_supported_estimator_has_three_names(kind: type) -> None:
 def test_the_public_name_leaves_private_modules_out() -> None:
     assert public_name(LogisticRegression) == "linear_model.LogisticRegression"
     assert public_name(KNeighborsClassifier) == "neighbors.KNeighborsClassifier"
+
+
+def test_a_generic_way_takes_any_estimator_of_scikit_learn() -> None:
+    assert type(make("SVC", {"C": 2.0}, "vote")).__name__ == "SVC"
+    assert type(make("RandomForestClassifier", {}, "forest")).__name__ == "RandomForestClassifier"
+    with pytest.raises(UnsupportedEstimator, match="SVC"):
+        make("SVC", {})
 
 
 def test_parameters_arrive() -> None:

@@ -77,7 +77,8 @@ def substitute(base: type) -> type:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(over.estimator_ if name.startswith("_") else over, name)
 
-    own = {name: _handed_on(base, name) for name in dir(Methods) if name[0] != "_" and hasattr(base, name)}
+    methods = [name for name in dir(Methods) if name[0] != "_" and name != "get_metadata_routing"]
+    own = {name: _handed_on(base, name) for name in methods if hasattr(base, name)}
     those = {"fit_transform": fit_transform, "fit_predict": fit_predict, "partial_fit": partial_fit}
     own |= {name: made for name, made in those.items() if hasattr(base, name)}
     names = {"__module__": PACKAGE.__name__, "__qualname__": base.__name__, "__doc__": base.__doc__}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atoll.catalogue import public_name
 from atoll.errors import InvalidData, UnknownName, UnsupportedEstimator, closest, explain
-from atoll.recipes import find, supported
+from atoll.recipes import check_parameters, find, generic_ways, supported
 
 __all__ = ["make", "parse_value", "parse_values"]
 
@@ -16,7 +17,8 @@ __all__ = ["make", "parse_value", "parse_values"]
 def make(name: str, params: Mapping[str, Any], method: str | None = None) -> Any:
     """An estimator by name, with parameters.
 
-    Only estimators that Atoll supports can be named; nothing is imported by what a person writes.
+    Only estimators that Atoll supports can be named, and for a generic way those of scikit-learn; nothing is imported
+    by what a person writes.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def make(name: str, params: Mapping[str, Any], method: str | None = None) -> Any
     InvalidData
         If scikit-learn refuses a value.
     """
-    kind = _look_up(name.removeprefix("sklearn."))
+    kind = _look_up(name.removeprefix("sklearn."), method)
     known = kind().get_params(deep=False)
     for parameter in params:
         if parameter not in known:
@@ -50,16 +52,19 @@ def make(name: str, params: Mapping[str, Any], method: str | None = None) -> Any
             )
     estimator = kind(**params)
     try:
-        estimator._validate_params()
+        check_parameters(estimator)
     except (TypeError, ValueError) as error:
         raise InvalidData(explain(str(error), where="the parameters of the estimator")) from None
     find(estimator, method)
     return estimator
 
 
-def _look_up(name: str) -> type:
-    full = {public_name(kind): kind for kind in supported()}
-    bare = {kind.__name__: kind for kind in supported()}
+def _look_up(name: str, method: str | None) -> type:
+    """A class by name: one that has a recipe, or where a generic way is asked for, any of scikit-learn."""
+    known = dict.fromkeys(kind for kind in supported(by_name=True) if not _wraps(kind))
+    if method in generic_ways():
+        known |= dict.fromkeys(kind for _, kind in _all() if not _wraps(kind))
+    full, bare = {public_name(kind): kind for kind in known}, {kind.__name__: kind for kind in known}
     found = full.get(name) or bare.get(name)
     if found is None:
         _refuse_unsupported(name)
@@ -67,18 +72,28 @@ def _look_up(name: str) -> type:
     return found
 
 
-def _refuse_unsupported(name: str) -> None:
-    """Say so if scikit-learn itself has an estimator of this name."""
+def _wraps(kind: type) -> bool:
+    """Whether an estimator is made of others, which a name cannot say."""
+    parameters = inspect.signature(kind).parameters.values()
+    return any(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+
+
+def _all() -> list[tuple[str, type]]:
+    """Every estimator of scikit-learn, by name; finding them imports all of its modules."""
     from sklearn.utils.discovery import all_estimators
 
-    for bare, kind in all_estimators():
-        if name in (bare, public_name(kind)):
-            try:
-                estimator = kind()
-            except TypeError:
-                hint = "it wraps another estimator: wrap Distributed or Federated with it, in Python"
-                raise UnsupportedEstimator(explain(f"Atoll cannot train {bare} over nodes", hint=hint)) from None
-            find(estimator)
+    return list(all_estimators())
+
+
+def _refuse_unsupported(name: str) -> None:
+    """Say so if scikit-learn itself has an estimator of this name."""
+    for bare, kind in _all():
+        if name not in (bare, public_name(kind)):
+            continue
+        if not _wraps(kind):
+            find(kind())
+        hint = "write it in Python" if kind not in supported() else "write its steps as [[steps]] of an experiment file"
+        raise UnsupportedEstimator(explain(f"{bare} is made of other estimators, which its name cannot say", hint=hint))
 
 
 def parse_values(items: Sequence[str]) -> dict[str, Any]:

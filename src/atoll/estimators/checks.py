@@ -67,7 +67,12 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     labels = tags.classifier_tags is not None and tags.classifier_tags.multi_label
     several = bool(tags.target_tags.multi_output) or labels or scores
     y_checks = {"multi_output": several, "y_numeric": is_regressor(estimator)}
-    X, y = validate_data(wrapper, X, y, **(checks if given else checks | y_checks))
+    try:
+        X, y = validate_data(wrapper, X, y, **(checks if given else checks | y_checks))
+    except TypeError:
+        if is_sparse(X):
+            clone(estimator).fit(X, y)  # which may say more
+        raise
     if given:
         y = _check_y(y, estimator=wrapper, **y_checks)  # alone, for it must not forget the names of the columns
         check_consistent_length(X, y)
@@ -193,7 +198,7 @@ def checked_weights(estimator: Any, X: Any, params: dict[str, Any]) -> dict[str,
     for name in params:
         if not _takes_weights(estimator, name):
             raise TypeError(f"fit() of {type(estimator).__name__} got an unexpected keyword argument {name!r}")
-    rows = np.broadcast_to(0.0, X.shape)
+    rows = np.broadcast_to(0.0, (X.shape[0], 1))
     return {
         name: _check_sample_weight(weight, rows, dtype=np.float64, ensure_non_negative=True)
         for name, weight in params.items()

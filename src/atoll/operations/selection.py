@@ -28,24 +28,25 @@ def present_moments(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     d = shard.n_features
     if not shard.n_rows:
         return Reply({"n": np.zeros(d), "mean": np.zeros(d), "m2": np.zeros(d)})
-    return Reply((_sparse_moments if is_sparse(shard.X) else _dense_moments)(shard.X.astype(np.float64)))
+    X = shard.X.astype(np.float64, copy=False)
+    return Reply(_sparse_moments(X) if is_sparse(X) else _dense_moments(X))
 
 
 def _dense_moments(X: Array) -> Tree:
     """Deviations are taken from a value of the column, so one that is constant has a spread of exactly 0."""
-    base, missing = X[0], np.isnan(X)
-    some = bool(missing.any())
-    if some:
-        base = np.nan_to_num(np.fmin.reduce(X, axis=0))
+    ones = np.ones(len(X))
+    n, base, missing = np.full(X.shape[1], float(len(X))), X[0], None
+    if np.isnan(ones @ X).any():
+        missing = np.isnan(X)
+        n, base = n - ones @ missing, np.nan_to_num(np.fmin.reduce(X, axis=0))
     off = X - base
-    if some:
+    if missing is not None:
         off[missing] = 0
-    n = len(X) - missing.sum(axis=0, dtype=np.float64)
-    step = off.sum(axis=0) / np.maximum(n, 1)
+    step = ones @ off / np.maximum(n, 1)
     off -= step
-    if some:
+    if missing is not None:
         off[missing] = 0
-    return {"n": n, "mean": np.where(n > 0, base + step, 0.0), "m2": np.einsum("ij,ij->j", off, off)}
+    return {"n": n, "mean": np.where(n > 0, base + step, 0.0), "m2": ones @ np.square(off, out=off)}
 
 
 def _sparse_moments(X: Any) -> Tree:
@@ -97,7 +98,7 @@ def class_sums(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     Settings: `n_classes`, with which it wants the view `codes`; None where each output of the targets is a class of its
     own, to which the rows with a 1 belong.
     """
-    C, X = ctx.settings["n_classes"], shard.X.astype(np.float64)
+    C, X = ctx.settings["n_classes"], shard.X.astype(np.float64, copy=False)
     member = _indicated(shard) if C is None else membership(shard.columns["code"], C)
     x = member @ X
     return Reply({
@@ -121,7 +122,7 @@ def _indicated(shard: Shard) -> Any:
 )
 def column_means(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """``x`` (d,) and ``y`` (1,), sums in float64, and ``weight`` (1,), the number of rows; for the combine `Mean`."""
-    x = np.asarray(shard.X.sum(axis=0, dtype=np.float64)).reshape(-1)
+    x = np.ones(shard.n_rows) @ shard.X.astype(np.float64, copy=False)
     return Reply({"x": x, "y": np.array([_target(shard).sum()]), "weight": np.array([float(shard.n_rows)])})
 
 
@@ -137,13 +138,13 @@ def target_products(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     Payload: `x` (d,) and `y` (1,), where the setting `centred` is True; otherwise products are about zero.
     """
     y = _target(shard)
-    X = shard.X.astype(np.float64)
+    X = shard.X.astype(np.float64, copy=False)
     if ctx.settings["centred"]:
         y = y - payload["y"]
         if is_sparse(X):
             return Reply(_sparse_products(X, y, payload["x"]))
         X = X - payload["x"]
-    square = X.multiply(X).sum(axis=0) if is_sparse(X) else np.einsum("ij,ij->j", X, X)
+    square = X.multiply(X).sum(axis=0) if is_sparse(X) else np.ones(len(X)) @ np.square(X)
     return Reply({"xx": np.asarray(square).reshape(-1), "xy": np.asarray(X.T @ y), "yy": np.array([y @ y])})
 
 

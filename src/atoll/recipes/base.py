@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
-from sklearn.pipeline import Pipeline
 
 from atoll.errors import UnknownName, UnsupportedEstimator, closest, explain
 from atoll.recipes.needs import of_labels, takes_tables
@@ -165,7 +164,7 @@ def fit_over(estimator: Any, rounds: Rounds, method: str | None = None, *, last:
     rows = rounds.seen.X
     if isinstance(rows, Table) and not takes_tables(estimator):
         rows.matrix()  # which names the first column of text
-    fresh = clone(estimator)
+    fresh = _fresh(estimator)
     if getattr(fresh, "warm_start", False) and last is not None:
         known = {*vars(fresh), "n_features_in_", "feature_names_in_"}
         vars(fresh).update({name: value for name, value in vars(last).items() if name not in known})
@@ -177,6 +176,14 @@ def fit_over(estimator: Any, rounds: Rounds, method: str | None = None, *, last:
     if schema.feature_names is not None and not hasattr(fitted, "feature_names_in_"):
         fitted.feature_names_in_ = np.asarray(schema.feature_names, dtype=object)
     return fitted
+
+
+def _fresh(estimator: Any) -> Any:
+    """A clone; where a parameter cannot be copied, such as a generator of splits, one that shares it."""
+    try:
+        return clone(estimator)
+    except TypeError:
+        return type(estimator)(**estimator.get_params(deep=False))
 
 
 def generic_ways() -> dict[str, Recipe]:
@@ -215,15 +222,13 @@ def _unsupported(estimator: object) -> str:
     return explain(
         f"Atoll cannot fit {name} over nodes",
         got=repr(estimator),
-        expected="one of " + ", ".join(known),
-        hint=f"{_advice(estimator, known)}generic ways that fit any estimator: {generic}",
+        expected=f"one of the {len(known)} that `atoll models` lists",
+        hint=f"{_advice(estimator, known)}generic ways that fit any classifier or regressor: {generic}",
     )
 
 
 def _advice(estimator: object, known: list[str]) -> str:
     name = type(estimator).__name__
-    if isinstance(estimator, Pipeline):
-        return "put it inside the pipeline, round the last step: make_pipeline(…, Distributed(…)); "
     parent = next((k.__name__ for k in type(estimator).__mro__[1:] if k in _recipes), None)
     if parent is not None:
         return f"pass a plain {parent}: {name} is a subclass and may compute something else; "

@@ -198,12 +198,18 @@ def correlations(rounds: Rounds, *, center: bool = True, force_finite: bool = Tr
     sums = rounds.round("selection.products", about, combine=Sum(), settings={"centred": center})
     with np.errstate(divide="ignore", invalid="ignore"):
         r: Array = sums["xy"] / np.sqrt(sums["xx"]) / np.sqrt(sums["yy"])
-    if center:  # of a constant nothing is left but rounding
+    if center and (_still(sums["xx"], about["x"], rounds).any() or _still(sums["yy"], about["y"], rounds).any()):
         extrema = rounds.round("selection.extrema", combine=Extrema(), settings={"target": True})
         r[(extrema["min"] == extrema["max"]) | (extrema["min_y"] == extrema["max_y"])] = np.nan
     if force_finite:
         r[np.isnan(r)] = 0.0
     return r
+
+
+def _still(squares: Array, mean: Array, rounds: Rounds) -> Array:
+    """Whether what is left of a column about its mean may be nothing but rounding."""
+    still: Array = squares <= rounds.schema.n_rows * np.square(1e-10 * mean)
+    return still
 
 
 def regression_f(rounds: Rounds, *, center: bool = True, force_finite: bool = True) -> tuple[Array, Array]:

@@ -115,12 +115,15 @@ class _Folds:
         """A scorer's own opinion of test rows that are the user's."""
         whole = own_rows(self.rounds)
         part, y, weight = part_of(whole, self.parts.payload()), whole.labels(), weights(whole)
-        takes = weight is not None and self.scorer._accept_sample_weight()
-        values = [
+        weighs = weight is not None and self.scorer._accept_sample_weight()
+
+        def told(model: Any, of: Array) -> Any:
+            more = {"sample_weight": weight[of]} if weighs and weight is not None else {}
+            return self.scorer(model, whole.X[of], y[of], **more)
+
+        return np.array(
             [
-                self.scorer(model, whole.X[of], y[of], **({"sample_weight": weight[of]} if takes else {}))
-                for model in fitted
+                [told(model, mask[part]) for model in fitted]
+                for mask, fitted in zip(self.parts.test, models, strict=True)
             ]
-            for of, fitted in ((mask[part], models[s]) for s, mask in enumerate(self.parts.test))
-        ]
-        return np.array(values)
+        )

@@ -100,7 +100,7 @@ def score_of(scorer: Any, possible: tuple[str, ...], rounds: Rounds) -> Score | 
 
 
 def own_rows(rounds: Rounds) -> Any:
-    """A shard of all rows as these views show them, in the order of their ids; None where they are not the user's own."""
+    """A shard of all rows as these views show them, in the order of their ids; None where they are somebody else's."""
     pooled = getattr(rounds.link, "pooled", None)
     if pooled is None or rounds.run.trust != "distributed":
         return None
