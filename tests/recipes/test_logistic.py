@@ -83,8 +83,8 @@ def test_sag_and_saga_with_squares_minimise_what_newton_cholesky_does(solver, n_
     np.testing.assert_allclose(over.coef_, optimum.coef_, rtol=0, atol=1e-10)
     np.testing.assert_allclose(over.intercept_, optimum.intercept_, rtol=0, atol=1e-10)
     assert over.run_.notes == [
-        f"{solver} walks from row to row; the objective that it minimises was minimised by Newton's method, whose steps "
-        "n_iter_ counts"
+        f"{solver} walks from row to row; the objective that it minimises was minimised by Newton's method, whose "
+        "steps n_iter_ counts"
     ]
     assert over.n_iter_ < 15
 
@@ -209,7 +209,7 @@ def test_perfect_separation(solver):
     X = np.linspace(-1, 1, 40)[:, None] + np.where(np.arange(40) < 20, -3.0, 3.0)[:, None]
     y = np.arange(40) >= 20
     fits = both(LogisticRegression(solver=solver, tol=1e-9, max_iter=20_000), X, y)
-    close(fits, 1e-6)
+    close(fits, 1e-6, atol=1e-7)
     assert (fits.over.predict(X) == y).all()
 
 
@@ -219,7 +219,7 @@ def test_perfect_separation_without_a_penalty_ends_as_scikit_learn_does(solver):
     y = np.arange(40) >= 20
     fits = both(LogisticRegression(solver=solver, C=np.inf), X, y)
     assert [c for c, _ in fits.heard] == [c for c, _ in fits.said]
-    close(fits, 1e-6)
+    close(fits, 1e-6, atol=1e-9)
     assert fits.over.n_iter_ == fits.pooled.n_iter_
 
 
@@ -260,8 +260,7 @@ def test_single_precision_rows_give_single_precision_coefficients(solver, n_clas
 def test_a_step_that_goes_too_far_for_a_double_is_taken_back(solver):
     X, y, _ = rows()
     fits = both(LogisticRegression(solver=solver, C=1e8, tol=1e-6, max_iter=300), X[:, :-1] * 1e150, y)
-    assert np.isfinite(fits.over.coef_).all()
-    close(fits, 1e-2)
+    np.testing.assert_allclose(fits.over.coef_, fits.pooled.coef_, rtol=1e-2)
 
 
 PARAMETERS = [
@@ -342,7 +341,7 @@ def test_a_warm_start_goes_on_from_the_last_fit(solver, n_classes):
     if solver in BATCH:
         assert over.n_iter_ == pooled.n_iter_
     assert over.n_iter_ <= 1
-    np.testing.assert_allclose(over.coef_, pooled.coef_, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(over.coef_, pooled.coef_, rtol=1e-5, atol=1e-6)
 
 
 def test_a_warm_start_of_another_shape_is_refused_as_scikit_learn_does():
@@ -375,4 +374,4 @@ def test_a_class_on_one_node_alone_and_a_node_without_it():
     order = np.concatenate([np.flatnonzero(y == c) for c in np.unique(y)])
     over = Federated(LogisticRegression(solver="newton-cholesky", tol=1e-10)).fit(sites)
     pooled = LogisticRegression(solver="newton-cholesky", tol=1e-10).fit(X[order], y[order])
-    np.testing.assert_allclose(over.coef_, pooled.coef_, rtol=1e-10)
+    np.testing.assert_allclose(over.coef_, pooled.coef_, rtol=0, atol=1e-12)

@@ -276,7 +276,8 @@ def regularisation_path(
     flat = np.zeros(int(np.prod(problem.shape)))
     if coef is not None:
         if coef.shape != np.atleast_2d(np.empty(problem.shape)).shape:
-            raise ValueError(f"Initialization coef is of shape {coef.shape}, expected shape {problem.shape}")
+            also = f" or (1, {problem.shape[0]})" if len(problem.shape) == 1 else ""
+            raise ValueError(f"Initialization coef is of shape {coef.shape}, expected shape {problem.shape}{also}")
         flat[:] = coef.ravel(order="F")
     two = len(problem.classes) == 2
     loss = HalfBinomialLoss() if two else HalfMultinomialLoss(n_classes=len(problem.classes))

@@ -141,7 +141,7 @@ def _by_leaving_out(estimator: Any, rounds: Rounds, ask: Ask, settings: Mapping[
             kind: rounds.round("linear.left_out", payload, combine=Sum(), settings={**settings, "score": kind})["score"]
             for kind in (score.needs if score else ("squares",))
         }
-        values = score.value(sums, summary.weight, summary.spread) if score else -sums["squares"] / summary.n
+        values = score.of(sums, summary) if score else -sums["squares"] / summary.n
     return _chosen(estimator, rows, np.dtype(schema.dtype), tried, coefs, values)
 
 

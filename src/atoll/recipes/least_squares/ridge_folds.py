@@ -97,7 +97,7 @@ class _Folds:
             intercepts = np.stack([np.broadcast_to(model.intercept_, len(coefs)) for model in fitted], axis=-1)
             squares, signed = test.errors(coefs, intercepts)
             sums = {"squares": squares, "signed": signed}
-            values.append(score.value(sums, test.weight, test.spread).mean(axis=0))
+            values.append(score.of(sums, test).mean(axis=0))
         return np.stack(values)
 
     def _counted(self, models: list[list[Any]]) -> Array:

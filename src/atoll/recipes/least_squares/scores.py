@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import metrics
+from sklearn.exceptions import UndefinedMetricWarning
 
 from atoll.errors import NotAvailable, explain
+from atoll.recipes.least_squares.summary import Summary
 from atoll.rounds import Rounds
 from atoll.trees import Array
 from atoll.views import viewer
@@ -26,10 +29,21 @@ class Score(NamedTuple):
     value : callable
         ``(sums, weight, spread) -> value``: from those sums of shape (T, A), the weight of all rows and the squared
         deviations (T,) of targets from their mean, the score of each target, (T, A). Larger is better.
+    least : int
+        Rows without which the score is not defined.
     """
 
     needs: tuple[str, ...]
     value: Callable[[Mapping[str, Array], float, Array], Array]
+    least: int = 1
+
+    def of(self, sums: Mapping[str, Array], rows: Summary) -> Array:
+        """The score of each target, (T, A), from sums over some rows."""
+        value = self.value(sums, rows.weight, rows.spread)
+        if rows.n >= self.least:
+            return value
+        warnings.warn("R^2 score is not well-defined with less than two samples.", UndefinedMetricWarning, stacklevel=3)
+        return np.full_like(value, np.nan)
 
 
 def _share(left: Array, spread: Array) -> Array:
@@ -51,7 +65,7 @@ _SCORES: dict[Any, Score] = {
         ("squares",), lambda sums, weight, spread: -np.sqrt(sums["squares"] / weight)
     ),
     metrics.mean_absolute_error: Score(("magnitudes",), lambda sums, weight, spread: -sums["magnitudes"] / weight),
-    metrics.r2_score: Score(("squares",), lambda sums, weight, spread: _share(sums["squares"], spread)),
+    metrics.r2_score: Score(("squares",), lambda sums, weight, spread: _share(sums["squares"], spread), least=2),
     metrics.explained_variance_score: Score(
         ("squares", "signed"), lambda sums, weight, spread: _share(_within(sums, weight), spread)
     ),
