@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
@@ -24,7 +25,7 @@ from atoll.run import Run
 __all__ = ["Entry", "catalogue", "public_name"]
 
 _NODES, _ROWS = 4, 240
-_MADE_OF_OTHERS = (Pipeline, ColumnTransformer, FeatureUnion)
+_MADE_OF_OTHERS = (CalibratedClassifierCV, ColumnTransformer, FeatureUnion, Pipeline)
 
 
 class Entry(NamedTuple):

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.covariance import EmpiricalCovariance
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import PoissonRegressor, Ridge, RidgeClassifier
+from sklearn.mixture import GaussianMixture
+from sklearn.naive_bayes import GaussianNB
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import _num_samples
 
 from atoll import Distributed, Federated
+from atoll.recipes import supported
 
-__all__ = ["WRAPPERS", "FederatedOverSites"]
+__all__ = ["NEIGHBORS", "OTHERS", "WRAPPERS", "FederatedOverSites"]
 
 
 class FederatedOverSites(Federated):
@@ -24,3 +33,10 @@ def _over_three(estimator: Any) -> Distributed:
 
 
 WRAPPERS = [_over_three, FederatedOverSites]
+
+
+NEIGHBORS = [kind for kind in supported() if kind.__module__.startswith("sklearn.neighbors.")]
+OTHERS = [
+    EmpiricalCovariance, GaussianMixture, GaussianNB, KMeans, LinearDiscriminantAnalysis, OneHotEncoder, PCA,
+    PoissonRegressor, Ridge, RidgeClassifier, StandardScaler,
+]  # fmt: skip

@@ -19,16 +19,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from atoll import Distributed, Federated, Federation
-from atoll.recipes import supported
 from cases import data
-from estimators.doubles import WRAPPERS, FederatedOverSites
+from estimators.doubles import NEIGHBORS, WRAPPERS, FederatedOverSites
 
 X, y = data("iris")
 SITE = np.array(["lima", "oslo", "rome"])[np.random.default_rng(5).integers(0, 3, size=len(X))]
 GRID = {"estimator__n_neighbors": [1, 4, 9]}
 
 over = pytest.mark.parametrize("over", WRAPPERS)
-every = pytest.mark.parametrize("kind", list(supported()), ids=lambda kind: kind.__name__)
+neighbors = pytest.mark.parametrize("kind", NEIGHBORS, ids=lambda kind: kind.__name__)
 
 
 def answer(model, rows=X):
@@ -89,7 +88,7 @@ class TestAgain:
 
 
 class TestPickle:
-    @every
+    @neighbors
     @over
     def test_predictions_stay(self, over, kind):
         fitted = over(kind()).fit(X, y)
@@ -118,7 +117,7 @@ class TestPickle:
         told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
         assert [int(c) for c in told.stdout.split()] == fitted.predict(X).tolist()
 
-    @every
+    @neighbors
     def test_the_ordinary_estimator_does_not_need_atoll(self, kind):
         ordinary = Distributed(kind()).fit(X, y).estimator_
         assert type(ordinary) is kind

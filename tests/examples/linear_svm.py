@@ -32,9 +32,14 @@ def asked(name: str) -> dict[str, Asked]:
     C, rng = len(classes), np.random.default_rng(5)
     w = rng.normal(size=(C, p)) * 1e-3
     message = {"w": w, "class": np.arange(C), "weight": np.tile([1.0, 2.0], (C, 1))}
+    joint = {
+        "w": w.reshape(1, -1), "class": np.zeros(1, dtype=np.int64), "history": 2 * w.reshape(1, 1, -1),
+        "sigma": np.array([[1.0], [3.0]]),
+    }  # fmt: skip
     more = {"history": rng.normal(size=(2, C, p)) * 1e-3, "sigma": rng.random((3, C)) + 0.5}
     seen = (codes([classes]),)
     return {
         "margins.squared": Asked({"epsilon": 0.0}, message, "Sum", seen),
         "margins.enveloped": Asked({"epsilon": 0.0}, {**message, **more}, "Sum", seen),
+        "margins.joint": Asked({"n_classes": C}, joint, "Sum", seen),
     }

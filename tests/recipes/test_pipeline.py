@@ -15,11 +15,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from atoll import Distributed, Federated, Federation
-from atoll.errors import InvalidData, UnsupportedEstimator
+from atoll.errors import InvalidData, NotAvailable, UnsupportedEstimator
 
 pandas = pytest.importorskip("pandas")
 
@@ -184,6 +185,19 @@ class TestBlocks:
         model = make_pipeline(step, GaussianNB())
         pooled, over = clone(model).fit(frame, self.y), Distributed(model, n_nodes=3).fit(frame, self.y)
         assert (over.predict(frame) == pooled.predict(frame)).all()
+
+    def test_a_last_step_that_asks_the_nodes(self):
+        chain = make_pipeline(StandardScaler(), KNeighborsClassifier(3))
+        pooled, over = clone(chain).fit(self.X, self.y), Distributed(chain, n_nodes=4).fit(self.X, self.y)
+        queries = self.X + 0.01
+        assert (over.predict(queries) == pooled.predict(queries)).all()
+        np.testing.assert_allclose(over.predict_proba(queries), pooled.predict_proba(queries))
+        assert over.run_.history[-1].op == "neighbors.nearest"
+        assert type(over.estimator_[-1]) is KNeighborsClassifier
+        over = Federated(chain).fit(Federation.simulate(self.X, self.y, n_nodes=3))
+        assert (over.predict(queries) == pooled.predict(queries)).all()
+        with pytest.raises(NotAvailable, match="consists of its rows"):
+            over.to_sklearn()
 
     def test_only_passthrough(self):
         model = Distributed(Pipeline([("no", "passthrough"), ("last", Ridge())]), n_nodes=3).fit(self.X, self.y)

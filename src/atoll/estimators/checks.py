@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, get_tags
 from sklearn.utils._mask import _get_mask
+from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, has_fit_parameter, validate_data
 
@@ -62,7 +64,7 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     if not targets:
         with _in_own_words(estimator, X):
             X = validate_data(wrapper, X, **checks)
-        return (_as_table(estimator, X) if given else X), None
+        return (_as_table(estimator, X, y) if given else X), None
     tags = get_tags(estimator)
     labels = tags.classifier_tags is not None and tags.classifier_tags.multi_label
     several = bool(tags.target_tags.multi_output) or labels or scores
@@ -76,7 +78,7 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     if given:
         y = _check_y(y, estimator=wrapper, **y_checks)  # alone, for it must not forget the names of the columns
         check_consistent_length(X, y)
-        X = _as_table(estimator, X)
+        X = _as_table(estimator, X, y)
     y = y.toarray() if is_sparse(y) else np.asarray(y)
     if scores and y.shape[1:] == (1,):
         y = column_or_1d(y, warn=True)
@@ -88,12 +90,12 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
 
 
 @contextmanager
-def _in_own_words(estimator: Any, X: Any) -> Iterator[None]:
+def _in_own_words(estimator: Any, X: Any, y: Any = None) -> Iterator[None]:
     """Have the estimator itself refuse what is refused, where it says more; an error within is raised otherwise."""
     try:
         yield
     except (TypeError, ValueError):
-        clone(estimator).fit(X)
+        clone(estimator).fit(X, *(() if y is None else (y,)))
         raise
 
 
@@ -116,13 +118,15 @@ def _checked_given(estimator: Any, X: Any) -> Any:
     return X
 
 
-def _as_table(estimator: Any, X: Any) -> Any:
+def _as_table(estimator: Any, X: Any, y: Any) -> Any:
     """Rows with their kinds kept. What no table takes is refused in scikit-learn's words where it refuses it too."""
     try:
         return as_rows(X, raw=True)
     except InvalidData:
         if isinstance(entry(estimator), (*ENCODERS, *IMPUTERS)):
             clone(entry(estimator)).fit(X)
+        elif not hasattr(X, "columns"):  # those of a frame are refused by name
+            clone(estimator).fit(X, *(() if y is None else (y,)))
         raise
 
 
@@ -193,10 +197,13 @@ def checked_weights(estimator: Any, X: Any, params: dict[str, Any]) -> dict[str,
     TypeError
         For a parameter that the wrapped estimator's `fit` does not take.
     ValueError
-        For weights that are negative, not finite, or not one per row.
+        For weights that are negative, not finite, or not one per row; in scikit-learn's words for a parameter that it
+        would route, while that is switched off.
     """
     for name in params:
         if not _takes_weights(estimator, name):
+            if any(p.kind is p.VAR_KEYWORD for p in signature(estimator.fit).parameters.values()):
+                _raise_for_params({name: params[name]}, estimator, "fit")
             raise TypeError(f"fit() of {type(estimator).__name__} got an unexpected keyword argument {name!r}")
     rows = np.broadcast_to(0.0, (X.shape[0], 1))
     return {

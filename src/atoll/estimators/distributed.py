@@ -15,6 +15,7 @@ from atoll.estimators.base import OverNodes
 from atoll.estimators.checks import checked, checked_weights
 from atoll.federation import Federation
 from atoll.messages import Rule
+from atoll.table import Table
 
 __all__ = ["Distributed"]
 
@@ -145,7 +146,8 @@ class Distributed(OverNodes):
         if "_ordinary" not in self.__dict__:
             whole = self._federation.pooled()
             if self._asks:
-                self._ordinary = clone(self.estimator).fit(whole.X, whole.labels(), **whole.columns)
+                X = whole.X.rows() if isinstance(whole.X, Table) else whole.X
+                self._ordinary = clone(self.estimator).fit(X, whole.labels(), **whole.columns)
                 if whole.feature_names is not None:
                     self._ordinary.feature_names_in_ = self.feature_names_in_
             else:

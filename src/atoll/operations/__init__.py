@@ -7,6 +7,7 @@ without rows: that answer is the contract that every other answer is held agains
 from __future__ import annotations
 
 from atoll.operations import (
+    calibration,
     categories,
     classes,
     clusters,
@@ -32,6 +33,7 @@ from atoll.operations.base import Function, Operation, operation, operations
 __all__ = [
     "Function",
     "Operation",
+    "calibration",
     "categories",
     "classes",
     "clusters",

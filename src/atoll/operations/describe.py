@@ -118,7 +118,7 @@ def _refuse_infinite(values: Array, shard: Shard, i: int, ensure: bool | str) ->
     named = f"column {shard.feature_names[i]!r}" if shard.feature_names else f"column {i}"
     held = ", ".join(np.unique(values[bad].astype(str)).tolist())
     hint = "impute them, or leave those rows out"
-    raise InvalidData(explain(f"X has values that are not finite in {named}", got=held, hint=hint))
+    raise InvalidData(explain(f"X has values that are not finite (NaN or infinity) in {named}", got=held, hint=hint))
 
 
 def _target_dtype(shard: Shard) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atoll.recipes import (
     bins,
+    calibration,
     centroids,
     cluster,
     covariance,
@@ -44,6 +45,7 @@ __all__ = [
     "Recipe",
     "as_given",
     "bins",
+    "calibration",
     "centroids",
     "check_parameters",
     "cluster",

@@ -112,7 +112,7 @@ def find(estimator: object, method: str | None = None) -> Recipe:
     Raises
     ------
     UnsupportedEstimator
-        Naming the estimator and the nearest supported ones.
+        Naming the estimator and the nearest supported ones; in a pipeline, the step.
     UnknownName
         If there is no such method for it.
     """
@@ -122,17 +122,26 @@ def find(estimator: object, method: str | None = None) -> Recipe:
     if method is None:
         if "exact" not in ways:
             raise UnsupportedEstimator(_by_name_only(estimator, ways))
-        return ways["exact"]
+        return _with_parts(ways["exact"], estimator)
     if method not in ways:
         name = type(estimator).__name__
         raise UnknownName(explain(f"{name} has no method {method!r}", hint=closest(method, ways)))
     return ways[method]
 
 
+def _with_parts(way: Recipe, estimator: object) -> Recipe:
+    """A way to fit what is made of others asks the nodes where one of them does, and takes rounds like them."""
+    inner = [find(part) for part in parts(estimator)]
+    asks, iterative = (any(getattr(i, what) for i in inner) for what in ("asks", "iterative"))
+    return way._replace(asks=way.asks or asks, iterative=way.iterative or iterative)
+
+
 def check_parameters(estimator: Any) -> None:
     """Have scikit-learn check the parameters of an estimator, in its words; unless it was told not to."""
     if not get_config()["skip_parameter_validation"] and hasattr(estimator, "_parameter_constraints"):
         estimator._validate_params()
+    for part in parts(estimator):
+        check_parameters(part)
 
 
 def fit_over(estimator: Any, rounds: Rounds, method: str | None = None, *, last: Any = None) -> Any:

@@ -12,7 +12,7 @@ from sklearn.preprocessing import LabelBinarizer, LabelEncoder, OneHotEncoder, O
 from sklearn.utils import get_tags
 from sklearn.utils._missing import is_scalar_nan
 
-__all__ = ["ENCODERS", "IMPUTERS", "as_given", "entry", "finiteness", "of_labels", "takes_tables", "wants_classes"]
+__all__ = ["ENCODERS", "IMPUTERS", "as_given", "entry", "finiteness", "of_labels", "parts", "takes_tables", "wants_classes"]
 
 ENCODERS = (OneHotEncoder, OrdinalEncoder)
 IMPUTERS = (SimpleImputer, MissingIndicator)
@@ -26,6 +26,16 @@ def entry(estimator: Any) -> Any:
             return None
         estimator = steps[0]
     return estimator
+
+
+def parts(estimator: Any) -> list[Any]:
+    """The estimators that a pipeline, a column transformer or a union is made of."""
+    named = list(getattr(estimator, "steps", [])) if isinstance(estimator, Pipeline) else []
+    if isinstance(estimator, ColumnTransformer):
+        named = [*((name, step) for name, step, _ in estimator.transformers), ("remainder", estimator.remainder)]
+    elif isinstance(estimator, FeatureUnion):
+        named = list(estimator.transformer_list)
+    return [step for _, step in named if step is not None and not isinstance(step, str)]
 
 
 def as_given(estimator: Any) -> bool:
