@@ -5,22 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.base import is_classifier
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import LabelBinarizer, LabelEncoder, OneHotEncoder, OrdinalEncoder
 from sklearn.utils import get_tags
 from sklearn.utils._missing import is_scalar_nan
 
-__all__ = ["ENCODERS", "IMPUTERS", "as_given", "entry", "finiteness", "of_labels", "parts", "takes_tables", "wants_classes"]
+__all__ = [
+    "ENCODERS",
+    "IMPUTERS",
+    "as_given",
+    "entry",
+    "finiteness",
+    "of_labels",
+    "parts",
+    "takes_tables",
+    "wants_classes",
+]
 
 ENCODERS = (OneHotEncoder, OrdinalEncoder)
 IMPUTERS = (SimpleImputer, MissingIndicator)
 
 
 def entry(estimator: Any) -> Any:
-    """The estimator that sees the rows first: in a pipeline, its first step."""
-    while isinstance(estimator, Pipeline):
+    """The estimator that sees the rows first: in a pipeline, its first step; of a calibrated or frozen one, the model."""
+    while isinstance(estimator, Pipeline | CalibratedClassifierCV | FrozenEstimator):
+        if not isinstance(estimator, Pipeline):
+            estimator = _inner(estimator)
+            continue
         steps = [step for _, step in estimator.steps if step not in ("passthrough", None)]
         if not steps:
             return None
@@ -48,8 +63,14 @@ def as_given(estimator: Any) -> bool:
 
 def takes_tables(estimator: Any) -> bool:
     """Whether an estimator takes text, categories and numbers side by side."""
+    if isinstance(estimator, CalibratedClassifierCV | FrozenEstimator):
+        return takes_tables(_inner(estimator))
     tables = (Pipeline, ColumnTransformer, FeatureUnion, *ENCODERS, *IMPUTERS)
     return isinstance(estimator, tables) or of_labels(estimator)
+
+
+def _inner(estimator: Any) -> Any:
+    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator._get_estimator()
 
 
 def of_labels(estimator: Any) -> bool:

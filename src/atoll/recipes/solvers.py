@@ -208,7 +208,7 @@ class Solution(NamedTuple):
     w : ndarray of shape (p,)
         Parameters.
     n_iter : int
-        Steps taken.
+        _Steps taken.
     converged : bool
         Whether it ended because it arrived.
     """
@@ -218,12 +218,12 @@ class Solution(NamedTuple):
     converged: bool
 
 
-Steps = Generator[Array, Point, Solution]
+_Steps = Generator[Array, Point, Solution]
 _SHORTER, _DECREASE = 40, 1e-4
 _ROUNDING, _BELOW = 64 * np.finfo(np.float64).eps, 2  # what is lost in a value; steps taken once the value cannot tell
 
 
-def newton(w: Array, *, l2: Array, l1: Array, max_iter: int, accuracy: float = 1e-11) -> Steps:
+def newton(w: Array, *, l2: Array, l1: Array, max_iter: int, accuracy: float = 1e-11) -> _Steps:
     """Minimise a smooth convex function plus ``l2·w²/2 + l1·|w|``.
 
     Proximal Newton (Lee, Sun & Saunders, 2014, "Proximal Newton-type methods for minimizing composite functions"): each
@@ -373,7 +373,7 @@ def _towards(matrix: Array, right: Array, l1: Array, v: Array, goal: Array, sign
     return points[best], best == 0
 
 
-def lockstep(solvers: Sequence[Steps], ask: Callable[[list[int], list[Array]], list[Point]]) -> list[Solution]:
+def lockstep(solvers: Sequence[_Steps], ask: Callable[[list[int], list[Array]], list[Point]]) -> list[Solution]:
     """Run some solvers together, so that one round answers all of them.
 
     Parameters
