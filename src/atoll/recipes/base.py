@@ -11,7 +11,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 
 from atoll.errors import UnknownName, UnsupportedEstimator, closest, explain
-from atoll.recipes.needs import parts, takes_tables
+from atoll.recipes.needs import of_labels, parts, takes_tables
 from atoll.rounds import Rounds
 from atoll.shards import Shard
 from atoll.table import Table

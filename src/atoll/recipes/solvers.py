@@ -173,7 +173,24 @@ def lbfgs(loss: SummedLoss, w0: Array, l2: float, *, tol: float, max_iter: int, 
 
 
 def newton_cg(loss: SummedLoss, w0: Array, l2: float, *, tol: float, max_iter: int, verbose: int) -> tuple[Array, int]:
-    """scikit-learn's Newton-CG: parameters and number of iterations; see `lbfgs`."""
+    """scikit-learn's Newton-CG.
+
+    Parameters
+    ----------
+    loss : SummedLoss
+        What is minimised.
+    w0 : ndarray of shape (p,) or (p * C,)
+        Where it starts.
+    l2 : float
+        Strength of the penalty.
+    tol, max_iter, verbose
+        Of the estimator.
+
+    Returns
+    -------
+    w : ndarray of the shape of `w0`
+    n_iter : int
+    """
     found: tuple[Array, int] = _newton_cg(
         grad_hess=loss.gradient_hessian_product, func=loss.loss, grad=loss.gradient, x0=w0, args=(None, None, None, l2),
         maxiter=max_iter, tol=tol, verbose=verbose,
@@ -184,7 +201,24 @@ def newton_cg(loss: SummedLoss, w0: Array, l2: float, *, tol: float, max_iter: i
 def newton_cholesky(
     loss: SummedLoss, w0: Array, l2: float, *, tol: float, max_iter: int, verbose: int
 ) -> tuple[Array, int]:
-    """scikit-learn's Newton-Cholesky: parameters and number of iterations; see `lbfgs`."""
+    """scikit-learn's Newton-Cholesky, which goes on by L-BFGS, with a warning, where the Hessian is singular.
+
+    Parameters
+    ----------
+    loss : SummedLoss
+        What is minimised.
+    w0 : ndarray of shape (p,) or (p * C,)
+        Where it starts.
+    l2 : float
+        Strength of the penalty.
+    tol, max_iter, verbose
+        Of the estimator.
+
+    Returns
+    -------
+    w : ndarray of the shape of `w0`
+    n_iter : int
+    """
     solver = NewtonCholeskySolver(
         coef=w0, linear_loss=loss, l2_reg_strength=l2, tol=tol, max_iter=max_iter, verbose=verbose
     )
@@ -208,7 +242,7 @@ class Solution(NamedTuple):
     w : ndarray of shape (p,)
         Parameters.
     n_iter : int
-        _Steps taken.
+        Steps taken.
     converged : bool
         Whether it ended because it arrived.
     """
