@@ -29,7 +29,6 @@ __all__ = ["LATE", "Block", "Bound", "Gate", "allow", "assemble", "block", "exec
 Gate = Callable[[Exchange, Shard], None]
 LATE = "late"
 _WAITING = 1 << 16
-_PIECE = 1 << 17
 _NO_SLOTS: dict[str, Tree] = {}
 
 
@@ -90,7 +89,7 @@ class Bound:
         fn, see = self.operation.fn, self.see or _as_they_are
         late = self.operation.pieces and on_file(shard.X)
         shard = shard if late else see(shard)
-        rows = piece_rows(shard)
+        rows = piece_rows(shard, self.operation.piece)
         if not self.operation.pieces or shard.n_rows <= rows:
             return fn(see(shard) if late else shard, payload, ctx)
         parts: list[Part] = []
@@ -118,13 +117,13 @@ def _as_they_are(shard: Shard) -> Shard:
     return shard
 
 
-def piece_rows(shard: Shard) -> int:
-    """Rows of one piece: about 2**17 numbers, which a core keeps close, and as many rows as columns at least.
+def piece_rows(shard: Shard, size: int) -> int:
+    """Rows of one piece of about so many numbers, and as many rows as columns at least.
 
-    A function of the rows' form alone, so that bits do not depend on anything else.
+    A function of the rows' form and the operation alone, so that bits do not depend on anything else.
     """
     width = shard.n_features if not is_sparse(shard.X) else shard.X.nnz // max(shard.n_rows, 1)
-    return max(256, shard.n_features, _PIECE // max(width, 1))
+    return max(256, shard.n_features, size // max(width, 1))
 
 
 def execute(x: Exchange, position: int, shard: Shard, memory: Memory, gate: Gate) -> Tree:

@@ -292,5 +292,6 @@ class TestWeights:
 
     def test_of_steps_that_are_not_there_or_know_none(self):
         for name in ("sample_weight", "lasso__sample_weight", "ridge__weights"):
-            with pytest.raises(TypeError, match=name):
-                Distributed(self.chain).fit(self.X, self.y, **{name: self.weight})
+            for model in (self.chain, Distributed(self.chain)):
+                with pytest.raises((TypeError, ValueError, KeyError)):
+                    clone(model).fit(self.X, self.y, **{name: self.weight})

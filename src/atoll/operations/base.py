@@ -11,7 +11,10 @@ from atoll.shards import Shard
 from atoll.specs import Registry
 from atoll.trees import Tree
 
-__all__ = ["Function", "Operation", "operation", "operations"]
+__all__ = ["PIECE", "Function", "Operation", "operation", "operations"]
+
+PIECE = 1 << 17
+"""Numbers of one piece of rows, unless an operation says otherwise: what a core keeps close."""
 
 Function = Callable[[Shard, Tree, Ctx], Reply]
 
@@ -31,19 +34,22 @@ class Operation(NamedTuple):
     pieces : bool
         Whether the answer for some rows and then others is the sum of both answers. A node then answers piece by piece,
         so temporaries stay small, and rows that do not fit memory are no obstacle.
+    piece : int
+        About how many numbers a piece has.
     """
 
     fn: Function
     discloses: str
     remembers: bool = False
     pieces: bool = False
+    piece: int = PIECE
 
 
 operations: Registry[Operation] = Registry("operation")
 
 
 def operation(
-    name: str, *, discloses: str, remembers: bool = False, pieces: bool = False
+    name: str, *, discloses: str, remembers: bool = False, pieces: bool = False, piece: int = PIECE
 ) -> Callable[[Function], Function]:
     """Register a function as an operation.
 
@@ -57,6 +63,8 @@ def operation(
         Whether it reads or writes the node's memory.
     pieces : bool, default=False
         Whether the answer for some rows and then others is the sum of both answers.
+    piece : int
+        About how many numbers a piece has; more where adding two answers is dear.
 
     Returns
     -------
@@ -65,7 +73,7 @@ def operation(
     """
 
     def add(fn: Function) -> Function:
-        operations.add(name, Operation(fn, discloses, remembers, pieces))
+        operations.add(name, Operation(fn, discloses, remembers, pieces, piece))
         return fn
 
     return add

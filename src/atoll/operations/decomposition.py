@@ -18,6 +18,7 @@ __all__ = ["column_products", "column_triangle", "reach"]
     "decomposition.triangle",
     discloses="how many rows it has, the mean of each column, and how the columns vary together, as a triangle",
     pieces=True,
+    piece=1 << 19,
 )
 def column_triangle(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """``R`` (d + 1, d + 1) and ``centre`` (d,), float64: the triangle of the rows ``(1, x - centre)``.

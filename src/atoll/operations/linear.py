@@ -286,7 +286,9 @@ def _triangle(X: Any, Y: Array, w: Array | None) -> Tree:
         return _sparse_triangle(X, Y, w)
     centre = _centre(X, Y, w)
     A = _rows(X, Y, _roots(w, len(Y)), centre)
-    R = _by_cholesky(A.T @ A)
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = A.T @ A
+    R = _by_cholesky(product)
     return {"R": _by_reflections(A) if R is None else R, "centre": centre}
 
 

@@ -29,10 +29,10 @@ from sklearn.utils.metadata_routing import _routing_enabled, get_routing_for_obj
 from sklearn.utils.validation import _check_response_method
 
 from atoll.combine import Combine, Each, Extrema, Sum
-from atoll.errors import SchemaMismatch, explain
+from atoll.errors import SchemaMismatch, UnsupportedEstimator, explain
 from atoll.operations.calibration import aligned, in_order
 from atoll.operations.metrics import answered
-from atoll.recipes.base import fit_over, recipe
+from atoll.recipes.base import find, fit_over, recipe
 from atoll.recipes.folds import splits
 from atoll.rounds import Rounds
 from atoll.specs import Spec
@@ -89,6 +89,8 @@ def fit_calibrated(estimator: CalibratedClassifierCV, rounds: Rounds) -> Calibra
     """
     inner = estimator._get_estimator()
     frozen = isinstance(inner, FrozenEstimator)
+    if not frozen:
+        _refuse_asking(inner)
     ensemble = not frozen if estimator.ensemble == "auto" else estimator.ensemble
     seen = rounds.through(codes(rounds.schema.classes))
     estimator.classes_ = rounds.schema.classes[0]
@@ -104,6 +106,14 @@ def fit_calibrated(estimator: CalibratedClassifierCV, rounds: Rounds) -> Calibra
         if hasattr(first, name):
             setattr(estimator, name, getattr(first, name))
     return estimator
+
+
+def _refuse_asking(inner: Any) -> None:
+    """Refuse a model that asks the nodes for its answers: a node cannot ask the others."""
+    if find(inner).asks:
+        name = type(inner).__name__
+        hint = "fit the model where you hold rows, then CalibratedClassifierCV(FrozenEstimator(model))"
+        raise UnsupportedEstimator(explain(f"over nodes, {name} asks them for its answers", got=repr(inner), hint=hint))
 
 
 def _by_fold(estimator: Any, inner: Any, training: Rounds, seen: Rounds) -> list[_CalibratedClassifier]:

@@ -23,7 +23,7 @@ from atoll.combine import Sum
 from atoll.operations.losses import unpacked
 from atoll.recipes.base import recipe
 from atoll.recipes.logistic import class_sums, class_weights, one_class
-from atoll.recipes.solvers import Point, Solution, lockstep, newton
+from atoll.recipes.newton import Point, Solution, lockstep, newton
 from atoll.rounds import Rounds
 from atoll.trees import Array, Tree
 from atoll.views import class_weighted, codes

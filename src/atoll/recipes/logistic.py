@@ -24,7 +24,8 @@ from sklearn.utils.optimize import _check_optimize_result
 from atoll.combine import Extrema, Sum
 from atoll.operations.losses import unpacked
 from atoll.recipes.base import recipe
-from atoll.recipes.solvers import Point, SummedLoss, lbfgs, lockstep, newton, newton_cg, newton_cholesky
+from atoll.recipes.newton import Point, lockstep, newton
+from atoll.recipes.solvers import SummedLoss, lbfgs, newton_cg, newton_cholesky
 from atoll.rounds import Rounds
 from atoll.trees import Array
 from atoll.views import class_weighted, codes

@@ -31,7 +31,7 @@ IMPUTERS = (SimpleImputer, MissingIndicator)
 
 
 def entry(estimator: Any) -> Any:
-    """The estimator that sees the rows first: in a pipeline, its first step; of a calibrated or frozen one, the model."""
+    """The estimator that sees the rows first: of a pipeline its first step, of a frozen or calibrated one the model."""
     while isinstance(estimator, Pipeline | CalibratedClassifierCV | FrozenEstimator):
         if not isinstance(estimator, Pipeline):
             estimator = _inner(estimator)
@@ -44,7 +44,9 @@ def entry(estimator: Any) -> Any:
 
 
 def parts(estimator: Any) -> list[Any]:
-    """The estimators that a pipeline, a column transformer or a union is made of."""
+    """The estimators that a pipeline, a column transformer, a union or a calibration is made of and fits."""
+    if isinstance(estimator, CalibratedClassifierCV):
+        return [] if isinstance(estimator.estimator, FrozenEstimator) else [_inner(estimator)]
     named = list(getattr(estimator, "steps", [])) if isinstance(estimator, Pipeline) else []
     if isinstance(estimator, ColumnTransformer):
         named = [*((name, step) for name, step, _ in estimator.transformers), ("remainder", estimator.remainder)]

@@ -14,8 +14,8 @@ _WRITES = "expects that fitting writes into the rows it is given; Atoll never do
 _PARAMETER = "gives `fit` a switch of scikit-learn's own; fitting over nodes takes rows, targets and weights"
 _COEF = "sets `coef_` by hand to start from; fitting over nodes starts from zero, or from the fit before"
 _SAG = (
-    "expects to be told of solver 'sag' or 'saga', which pass over single rows; over nodes their objective is minimised "
-    "exactly, by 'cholesky', and the record and `solver_` say so"
+    "expects to be told of solver 'sag' or 'saga', which pass over single rows; over nodes their objective is "
+    "minimised exactly, by 'cholesky', and the record and `solver_` say so"
 )
 _TIE = "has an exact tie between columns, which falls the way of the last bit"
 
