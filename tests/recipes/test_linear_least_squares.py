@@ -81,7 +81,7 @@ def test_sparse_rows(estimator, weighted, method):
 
 @pytest.mark.parametrize("estimator", [LinearRegression(), Ridge(), Ridge(solver="lsqr")], ids=repr)
 def test_single_precision_gives_single_precision(estimator):
-    X, y = rows(shift=0.0, ratio=1.0)
+    X, y = rows(shift=1.0, ratio=1.0)
     same(both(estimator, X.astype(np.float32), y.astype(np.float32)), rtol=1e-4)
     same(both(estimator, X, y.astype(np.float32)), rtol=tolerance(estimator))
 
@@ -152,9 +152,10 @@ def test_weights_that_are_all_zero():
 
 
 def test_numbers_too_large_to_be_squared_are_refused_by_the_node():
-    X = np.array([[1e200, 1.0], [-1e200, 2.0], [3e199, 1.0]])
+    X, y = np.array([[1.0, 1.0], [-1.0, 2.0], [0.3, 1.0], [0.2, 1.0]]), np.arange(4.0)
+    same(both(LinearRegression(), X * 1e200, y, np.zeros(4, int)))
     with pytest.raises(NodeValueError, match="squares of these numbers are not finite"):
-        Distributed(LinearRegression(), n_nodes=1).fit(X, np.arange(3.0))
+        Distributed(LinearRegression(), n_nodes=1).fit(X * 8e307, y)
 
 
 @pytest.mark.parametrize("where", NODES)

@@ -13,7 +13,7 @@ from atoll.trees import Tree
 __all__ = ["count_ids_below", "id_extent"]
 
 
-@operation("folds.extent", discloses="the smallest and the largest row id of each class")
+@operation("folds.extent", discloses="the smallest and the largest row id of each class", pieces=True)
 def id_extent(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """``min`` and ``max`` of shape (C,), int64: ids of the rows of each class; the widest integers where it has none.
 

@@ -284,11 +284,10 @@ def _triangle(X: Any, Y: Array, w: Array | None) -> Tree:
     """The triangle of some rows about their own mean."""
     if is_sparse(X):
         return _sparse_triangle(X, Y, w)
-    centre = _centre(X, Y, w)
-    A = _rows(X, Y, _roots(w, len(Y)), centre)
-    with np.errstate(over="ignore", invalid="ignore"):
-        product = A.T @ A
-    R = _by_cholesky(product)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused in the end
+        centre = _centre(X, Y, w)
+        A = _rows(X, Y, _roots(w, len(Y)), centre)
+        R = _by_cholesky(A.T @ A)
     return {"R": _by_reflections(A) if R is None else R, "centre": centre}
 
 

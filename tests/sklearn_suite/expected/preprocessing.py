@@ -18,8 +18,8 @@ EXPECTED: dict[str, str] = {
         "expects another result for every random subset; over nodes all rows count, whatever `subsample` says"
     ),
     _DATA + "test_power_transformer_2d": (
-        "compares with scipy's exponents to 7 decimals of the transform; scipy's own search settles them to about 2e-8, "
-        "which is more than that for large values"
+        "compares with scipy's exponents to 7 decimals of the transform; scipy's own search settles them to about "
+        "2e-8, which is more than that for large values"
     ),
     **{
         _DATA + f"test_optimization_power_transformer[{form}]": _WRITES

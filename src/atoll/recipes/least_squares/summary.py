@@ -153,7 +153,7 @@ class Summary(NamedTuple):
 
 def _without_rounding(R: Array) -> Array:
     """A triangle whose rows that are no more than rounding errors of their columns are zero."""
-    rounding = len(R) * np.finfo(np.float64).eps * np.linalg.norm(R, axis=0)
+    rounding = len(R) * np.finfo(np.float64).eps * np.abs(R).max(axis=0)
     return np.where((np.abs(R) <= rounding).all(axis=1)[:, None], 0.0, R)
 
 
