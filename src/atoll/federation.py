@@ -18,7 +18,7 @@ from atoll.messages import digest
 from atoll.models import to_bytes
 from atoll.nodes import Nodes
 from atoll.partition import PartitionReport, by_column, split
-from atoll.recipes import finiteness, wants_classes
+from atoll.recipes import meet_for
 from atoll.rng import as_seed
 from atoll.search import check_candidates, search
 from atoll.shards import Shard, as_target
@@ -318,8 +318,8 @@ class Federation(Nodes):
         name = type(estimator).__name__
         check_candidates(estimator, grid, scoring, refit)
         rounds = self.rounds(f"a search over {name}", name=f"search-{name}")
-        rounds.meet(classes=wants_classes(estimator), ensure_all_finite=finiteness(estimator))
-        found = search(rounds, estimator, grid, scoring=scoring, cv=cv, refit=refit, error_score=error_score)
+        seen = meet_for(estimator, rounds)
+        found = search(seen, estimator, grid, scoring=scoring, cv=cv, refit=refit, error_score=error_score)
         found.run_ = rounds.run
         return found
 

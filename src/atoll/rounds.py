@@ -133,7 +133,7 @@ class Rounds:
             raise RuntimeError("round 0 has not been held")
         return viewer(self.views)(self._met.empty)
 
-    def meet(self, *, classes: bool, ensure_all_finite: bool | str = False) -> Schema:
+    def meet(self, *, classes: bool, ensure_all_finite: bool | str = False, ensure_targets: bool = False) -> Schema:
         """Hold round 0: agree on columns, types and, for a classifier, the union of classes.
 
         Parameters
@@ -142,15 +142,17 @@ class Rounds:
             Whether nodes tell which classes occur.
         ensure_all_finite : bool or "allow-nan", default=False
             Whether a node with NaN or infinity in X refuses, as in scikit-learn.
+        ensure_targets : bool, default=False
+            Whether a node with NaN or infinity among its targets refuses.
 
         Raises
         ------
         SchemaMismatch
             Naming the node and column that do not fit.
         NodeValueError
-            Naming the node and column with values that are not finite.
+            Naming the node and column with values that are not finite, or with weights that are no weights.
         """
-        settings = {"classes": classes, "ensure_all_finite": ensure_all_finite}
+        settings = {"classes": classes, "ensure_all_finite": ensure_all_finite, "ensure_targets": ensure_targets}
         schema, members = self._agreed(settings, tuple(range(len(self.link.names))))
         self._met, self._schema = _Met(schema, schema.empty(), members, settings), None
         self._views = (*schema.arranged, *self._views)

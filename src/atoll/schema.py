@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from atoll.errors import InvalidData, SchemaMismatch, explain
-from atoll.shards import Shard, empty_shard, is_sparse, weight_names
+from atoll.shards import Shard, empty_shard, is_sparse, outputs, weight_names
 from atoll.specs import Spec
 from atoll.table import Form, Kind, Table
 from atoll.trees import Array, Tree
@@ -43,8 +43,12 @@ class Schema(NamedTuple):
         The union of classes, sorted, one array per output; empty unless asked for.
     weights : tuple of str
         Names of the columns with weights of rows: ``sample_weight``, and those for one step of a pipeline.
+    weightless : tuple of str
+        Those of `weights` that are zero for every row.
     finite : bool
         Whether no value was missing or infinite in the rows as they were given.
+    infinite : bool
+        Whether some value was infinite there.
     form : Form or None
         Where rows are tables: what their columns are.
     uneven : bool
@@ -61,7 +65,9 @@ class Schema(NamedTuple):
     target_dtype: str
     classes: tuple[Array, ...]
     weights: tuple[str, ...] = ()
+    weightless: tuple[str, ...] = ()
     finite: bool = True
+    infinite: bool = False
     form: Form | None = None
     uneven: bool = False
 
@@ -119,7 +125,7 @@ class Schema(NamedTuple):
         """
         return self._replace(
             n_features=empty.n_features, feature_names=empty.feature_names, dtype=empty.X.dtype.str,
-            sparse=is_sparse(empty.X), weights=weight_names(empty),
+            sparse=is_sparse(empty.X), weights=weight_names(empty), n_outputs=outputs(empty.y),
             form=empty.X.form if isinstance(empty.X, Table) else None, uneven=False,
         )  # fmt: skip
 
@@ -170,7 +176,9 @@ def agree(nodes: Sequence[str], answers: Tree, *, empty: bool = False) -> Schema
         target_dtype=target,
         classes=_union(answers, target),
         weights=tuple(np.unique(answers["weights"]).tolist()),
-        finite=bool(answers["finite"].all()),
+        weightless=tuple(np.setdiff1d(answers["weights"], answers["weighing"]).tolist()),
+        finite=bool((answers["wildest"] == 0).all()),
+        infinite=bool((answers["wildest"] == 2).any()),
         form=form,
         uneven=mixed or len(set(own)) > 1,
     )

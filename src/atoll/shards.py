@@ -21,6 +21,7 @@ __all__ = [
     "empty_shard",
     "is_sparse",
     "on_file",
+    "outputs",
     "stacked",
     "weight_names",
     "weights",
@@ -258,6 +259,11 @@ def weight_names(shard: Shard) -> tuple[str, ...]:
     return tuple(sorted(name for name in shard.columns if name.endswith("sample_weight")))
 
 
+def outputs(y: Array | None) -> int:
+    """How many columns targets have; 0 where they have one dimension, or there are none."""
+    return 0 if y is None or y.ndim == 1 else int(y.shape[1])
+
+
 def blank() -> Shard:
     """A shard of which nothing is known yet: no rows, no columns. Its answers are the contract of round 0."""
     return Shard.of("(blank)", np.zeros((0, 0)))
@@ -360,9 +366,14 @@ def as_target(y: object, where: str = "y") -> Array:
     Raises
     ------
     InvalidData
-        If labels are of mixed type, missing, or of a kind that cannot travel.
+        If labels are of mixed type, missing, or of a kind that cannot travel, or have another number of dimensions.
     """
     array = np.asarray(y)
+    if array.ndim not in (1, 2):
+        expected = "one per row, or a row of them"
+        raise InvalidData(
+            explain("targets of another shape", got=f"{array.ndim} dimensions", expected=expected, where=where)
+        )
     if array.dtype.kind in "biufU":
         return np.ascontiguousarray(array)
     kinds = (

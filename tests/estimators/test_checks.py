@@ -27,6 +27,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:divide by zero encountered in log:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:n_quantiles .* is greater than the total number of samples"),
     pytest.mark.filterwarnings("ignore:No features were selected"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),  # five iterations, as pooled ones
+    pytest.mark.filterwarnings("ignore:The (default value|fitted attributes) (for|of).*:FutureWarning"),  # of searches
 ]
 NOT_LOOKED_AT = "a ColumnTransformer looks at no value itself; scikit-learn expects its own to fail this too"
 POOLED = {

@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from atoll.blas import one_thread
 from atoll.errors import InvalidData, NotAvailable, explain
-from atoll.estimators.checks import check_targets
 from atoll.estimators.methods import Methods
 from atoll.federation import Federation
 from atoll.recipes import (
@@ -20,11 +19,10 @@ from atoll.recipes import (
     Recipe,
     check_parameters,
     find,
-    finiteness,
     fit_over,
+    meet_for,
     of_labels,
     supported,
-    wants_classes,
 )
 from atoll.run import Run
 
@@ -77,11 +75,9 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         rounds.progress.start(f"{self.trust} {name} over {federation.n_nodes} nodes")
         try:
             with one_thread():
-                schema = rounds.meet(
-                    classes=wants_classes(self.estimator), ensure_all_finite=finiteness(self.estimator)
-                )
-                check_targets(self.estimator, schema)
-                model = fit_over(self.estimator, rounds, self.method, last=self.__dict__.get("_model"))
+                rows = meet_for(self.estimator, rounds)
+                schema = rows.raw.schema
+                model = fit_over(self.estimator, rows, self.method, last=self.__dict__.get("_model"))
         finally:
             rounds.progress.stop()
         for attribute in _FITTED:

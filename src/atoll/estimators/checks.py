@@ -20,13 +20,13 @@ from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _check_y, has_fit_parameter, validate_data
 
-from atoll.errors import InvalidData, explain
-from atoll.recipes.needs import ENCODERS, IMPUTERS, as_given, entry, finiteness, of_labels, takes_tables
-from atoll.schema import Schema
+from atoll.errors import InvalidData
+from atoll.recipes.checks import refuse_text
+from atoll.recipes.needs import ENCODERS, IMPUTERS, as_given, entry, finiteness, of_labels, takes_tables, wants_targets
 from atoll.shards import as_rows, as_target, is_sparse
 from atoll.trees import Array
 
-__all__ = ["check_targets", "checked", "checked_weights"]
+__all__ = ["checked", "checked_weights"]
 
 
 def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
@@ -57,7 +57,7 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     if of_labels(estimator):
         return _checked_labels(estimator, X)
     scores = hasattr(estimator, "score_func")  # of which some look at no targets
-    given, targets = as_given(estimator), _wants_targets(estimator) and not (scores and y is None)
+    given, targets = as_given(estimator), wants_targets(estimator) and not (scores and y is None)
     rows = {"accept_sparse": _sparse(estimator), "ensure_all_finite": finiteness(estimator)}
     checks: dict[str, Any] = {"skip_check_array": True} if given else rows
     X = _checked_given(estimator, X) if given else X
@@ -85,7 +85,7 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     target = as_target(y)
     if is_classifier(estimator):
         return X, _labels(y, several)
-    _refuse_text(estimator, is_regressor(estimator) and target.dtype.kind == "U")
+    refuse_text(estimator, is_regressor(estimator) and target.dtype.kind == "U")
     return X, target
 
 
@@ -139,28 +139,6 @@ def _checked_labels(estimator: Any, y: Any) -> tuple[Any, Array]:
     return (csr_matrix(X) if is_sparse(y) else X), labels.reshape(target.shape)
 
 
-def check_targets(estimator: Any, schema: Schema) -> None:
-    """Refuse nodes whose targets are not what the estimator needs.
-
-    Raises
-    ------
-    InvalidData
-        If there are none, or text for a regressor.
-    """
-    if not _wants_targets(estimator) or hasattr(estimator, "score_func"):
-        return
-    if not schema.target_dtype:
-        hint = "give y to Federation.simulate, or (X, y) pairs to Federation.from_shards"
-        raise InvalidData(explain(f"{type(estimator).__name__} needs targets, and these nodes have none", hint=hint))
-    if is_regressor(estimator):
-        _refuse_text(estimator, schema.target_dtype in ("U", "O"))
-
-
-def _wants_targets(estimator: Any) -> bool:
-    required = get_tags(estimator).target_tags.required
-    return required or is_classifier(estimator) or is_regressor(estimator) or hasattr(estimator, "score_func")
-
-
 def _labels(y: Array, several: bool) -> Array:
     if several and y.ndim == 2 and y.shape[1] == 1:
         warnings.warn(
@@ -170,14 +148,10 @@ def _labels(y: Array, several: bool) -> Array:
             stacklevel=4,
         )
         y = y.ravel()
-    check_classification_targets(y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whoever warns pooled has a recipe that does
+        check_classification_targets(y)
     return y
-
-
-def _refuse_text(estimator: Any, is_text: bool) -> None:
-    if is_text:
-        name = type(estimator).__name__
-        raise InvalidData(explain(f"{name} is a regressor: its targets are numbers", got="text", where="y"))
 
 
 def checked_weights(estimator: Any, X: Any, params: dict[str, Any]) -> dict[str, Array]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils import assert_all_finite, check_array
+from sklearn.utils.validation import check_non_negative
 
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.shards import Shard, is_sparse, weight_names
+from atoll.shards import Shard, is_sparse, outputs, weight_names
 from atoll.table import Kind, Table
 from atoll.trees import Array, Tree
 
@@ -25,8 +27,8 @@ _EMPTY: Tree = {
 
 @operation(
     "describe.schema",
-    discloses="the number of rows and whether they have weights, the names and types of the columns and whether one is "
-    "empty, whether values are missing, and for a classifier which classes occur",
+    discloses="the number of rows and whether they have weights other than zero, the names and types of the columns "
+    "and whether one is empty, whether values are missing or infinite, and for a classifier which classes occur",
 )
 def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """What a node's rows look like; arrays of all nodes are joined in node order (`Each`).
@@ -34,10 +36,16 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     Classes travel in one of three arrays (text, integer, real) by the kind of the target, `n_classes` long per output.
     A table tells in `columns` what each of its columns is, a matrix only where one of them has no values at all.
 
+    `wildest` is 0, 1 where a value is missing, 2 where one is infinite. A node whose weights are not finite, or below
+    zero, refuses.
+
     Settings: `classes`, whether to tell them; `ensure_all_finite`, as in scikit-learn (False where it is left out): a
-    node that holds NaN or infinity refuses, naming the column.
+    node that holds NaN or infinity refuses, naming the column; `ensure_targets`: likewise for the targets.
     """
-    finite = _check_finite(shard, ctx.settings.get("ensure_all_finite", False))
+    wildest = _check_finite(shard, ctx.settings.get("ensure_all_finite", False))
+    weighing = _check_weights(shard)
+    if ctx.settings.get("ensure_targets", False) and shard.y is not None and shard.y.dtype.kind == "f":
+        assert_all_finite(shard.y, input_name="y")
     names, kinds = shard.feature_names or (), _kinds(shard.X)
     tree: Tree = {
         "rows": np.array([shard.n_rows], dtype=np.int64),
@@ -49,9 +57,10 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
         "told": np.array([len(kinds) > 0]),
         "sparse": np.array([is_sparse(shard.X)]),
         "target": np.array([_target_dtype(shard)]),
-        "outputs": np.array([_outputs(shard.y)], dtype=np.int64),
+        "outputs": np.array([outputs(shard.y)], dtype=np.int64),
         "weights": np.asarray(weight_names(shard), dtype=np.str_),
-        "finite": np.array([finite]),
+        "weighing": np.asarray(weighing, dtype=np.str_),
+        "wildest": np.array([wildest], dtype=np.int8),
         **_classes(shard.y if ctx.settings["classes"] else None),
     }
     return Reply(tree)
@@ -80,28 +89,49 @@ def _of_matrix(dtype: np.dtype[Any], empty: Array) -> tuple[Kind, ...]:
 
 @operation("describe.finite", discloses="that its rows, as the model is to see them, are complete")
 def check_finite(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
-    """``rows`` of shape (1,), int64, where all values are finite; otherwise the node refuses, naming the column."""
-    _check_finite(shard, True)
+    """``rows`` of shape (1,), int64, where all values are finite; otherwise the node refuses, naming the column.
+
+    Settings: `ensure_all_finite`, as in scikit-learn (True where it is left out).
+    """
+    _check_finite(shard, ctx.settings.get("ensure_all_finite", True))
     return Reply({"rows": np.array([shard.n_rows], dtype=np.int64)})
 
 
-def _check_finite(shard: Shard, ensure: bool | str) -> bool:
-    """Whether no value is missing or infinite; where `ensure` forbids what there is, an error that names the column."""
+def _check_finite(shard: Shard, ensure: bool | str) -> int:
+    """0, 1 where a value is missing, 2 where one is infinite; where `ensure` forbids it, an error names the column."""
     if isinstance(shard.X, Table):
-        for i, column in enumerate(shard.X.columns):
-            _refuse_infinite(
-                column.numbers() if column.kind.holds == "numbers" else column.values[:0], shard, i, ensure
-            )
-        return not any(column.missing.any() for column in shard.X.columns)
+        return max([0, *(_wildest_of_column(shard, i, ensure) for i in range(shard.n_features))])
     values = shard.X.data if is_sparse(shard.X) else shard.X
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(values.sum()):
-            return True
+            return 0
     bad = _bad(values, ensure)
     if bad.any():
         i = int(shard.X.indices[bad].min() if is_sparse(shard.X) else bad.any(axis=0).argmax())
         _refuse_infinite(values[bad], shard, i, ensure)
-    return bool(np.isfinite(values).all())
+    return _wildest(values)
+
+
+def _wildest_of_column(shard: Shard, i: int, ensure: bool | str) -> int:
+    column = shard.X.columns[i]
+    numbers = column.numbers() if column.kind.holds == "numbers" else np.zeros(0)
+    _refuse_infinite(numbers, shard, i, ensure)
+    return max(int(column.missing.any()), _wildest(numbers))
+
+
+def _wildest(values: Array) -> int:
+    return 2 if np.isinf(values).any() else int(np.isnan(values).any())
+
+
+def _check_weights(shard: Shard) -> list[str]:
+    """The columns of weights in which a row has one; those that scikit-learn's estimators refuse are refused."""
+    names = weight_names(shard)
+    for name in names:
+        weight = check_array(
+            shard.columns[name], ensure_2d=False, ensure_min_samples=0, dtype=np.float64, input_name="sample_weight"
+        )
+        check_non_negative(weight, "`sample_weight`")
+    return [name for name in names if shard.columns[name].any()]
 
 
 def _bad(values: Array, ensure: bool | str) -> Array:
@@ -118,7 +148,7 @@ def _refuse_infinite(values: Array, shard: Shard, i: int, ensure: bool | str) ->
     named = f"column {shard.feature_names[i]!r}" if shard.feature_names else f"column {i}"
     held = ", ".join(np.unique(values[bad].astype(str)).tolist())
     hint = "impute them, or leave those rows out"
-    raise InvalidData(explain(f"X has values that are not finite (NaN or infinity) in {named}", got=held, hint=hint))
+    raise InvalidData(explain(f"X has values that are not finite in {named}: NaN or infinity", got=held, hint=hint))
 
 
 def _target_dtype(shard: Shard) -> str:
@@ -128,11 +158,6 @@ def _target_dtype(shard: Shard) -> str:
     if shard.y.dtype.kind == "U":
         return "O" if shard.object_text else "U"
     return shard.y.dtype.str
-
-
-def _outputs(y: Array | None) -> int:
-    """0: one output in one dimension; otherwise the number of columns."""
-    return 0 if y is None or y.ndim == 1 else y.shape[1]
 
 
 def _classes(y: Array | None) -> Tree:

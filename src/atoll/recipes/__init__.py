@@ -38,6 +38,7 @@ from atoll.recipes import (
     stateless,
 )
 from atoll.recipes.base import Fit, PerRow, Recipe, check_parameters, find, fit_over, generic_ways, recipe, supported
+from atoll.recipes.checks import meet_for
 from atoll.recipes.needs import as_given, finiteness, of_labels, takes_tables, wants_classes
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "linear_svm",
     "logistic",
     "logistic_cv",
+    "meet_for",
     "minibatch",
     "mixture",
     "naive_bayes",

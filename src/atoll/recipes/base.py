@@ -11,6 +11,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 
 from atoll.errors import UnknownName, UnsupportedEstimator, closest, explain
+from atoll.recipes.checks import check_rows
 from atoll.recipes.needs import of_labels, parts, takes_tables
 from atoll.rounds import Rounds
 from atoll.shards import Shard
@@ -167,9 +168,12 @@ def fit_over(estimator: Any, rounds: Rounds, method: str | None = None, *, last:
     ------
     InvalidData
         If a column holds text and the estimator takes numbers; names the column.
+    TypeError, ValueError
+        Where scikit-learn refuses such rows, before anything is asked of nodes.
     """
     check_parameters(estimator)
     schema = rounds.raw.schema
+    check_rows(estimator, schema)
     rows = rounds.seen.X
     if isinstance(rows, Table) and not takes_tables(estimator):
         rows.matrix()  # which names the first column of text

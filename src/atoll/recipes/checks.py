@@ -23,7 +23,7 @@ from atoll.schema import Schema
 from atoll.trees import Array
 from atoll.views import raveled
 
-__all__ = ["check_labels", "check_rows", "meet_for", "refuse_text", "takes_weights"]
+__all__ = ["check_labels", "check_rows", "meet_for", "refuse_text"]
 
 
 def meet_for(estimator: Any, rounds: Rounds) -> Rounds:
@@ -88,33 +88,21 @@ def check_rows(estimator: Any, schema: Schema) -> None:
 
 
 def _check_weights(estimator: Any, schema: Schema) -> None:
-    used = [name for name in schema.weightless if takes_weights(estimator, name)]
+    used = [name for name in schema.weightless if _counts(estimator, name)]
     if used:
         what = "Sample weights must contain at least one non-zero number."
         raise InvalidData(explain(what, got="zeros on every node", where=", ".join(used)))
 
 
-def takes_weights(estimator: Any, name: str) -> bool:
-    """Whether an estimator, or the step of it that a name of weights means, is fitted with weights.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Not fitted.
-    name : str
-        ``sample_weight``, which in a pipeline is for every step that takes weights, or ``step__sample_weight``.
-
-    Returns
-    -------
-    bool
-    """
+def _counts(estimator: Any, name: str) -> bool:
+    """Whether weights of this name count: ``sample_weight`` for all parts that take any, others for one part."""
     step, _, inner = name.partition("__")
     if inner:
         named = dict(getattr(estimator, "steps", getattr(estimator, "transformer_list", ())))
-        return step in named and takes_weights(named[step], inner)
+        return step in named and _counts(named[step], inner)
     if isinstance(estimator, Pipeline | ColumnTransformer | FeatureUnion):
-        return any(takes_weights(part, name) for part in parts(estimator))
-    return bool(has_fit_parameter(estimator, name)) if hasattr(estimator, "fit") else False
+        return any(_counts(part, name) for part in parts(estimator))
+    return bool(has_fit_parameter(estimator, name))
 
 
 def _with_targets(estimator: Any, rounds: Rounds) -> Rounds:

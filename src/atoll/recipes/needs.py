@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.base import is_classifier
+from sklearn.base import is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
@@ -24,6 +24,7 @@ __all__ = [
     "parts",
     "takes_tables",
     "wants_classes",
+    "wants_targets",
 ]
 
 ENCODERS = (OneHotEncoder, OrdinalEncoder)
@@ -85,10 +86,17 @@ def wants_classes(estimator: Any) -> bool:
     return is_classifier(estimator) or of_labels(estimator)
 
 
+def wants_targets(estimator: Any) -> bool:
+    """Whether an estimator is fitted on targets; one with a score function is given those that there are."""
+    required = get_tags(estimator).target_tags.required
+    return required or is_classifier(estimator) or is_regressor(estimator) or hasattr(estimator, "score_func")
+
+
 def finiteness(estimator: Any) -> bool | str:
-    """What scikit-learn calls `ensure_all_finite` for the X of an estimator."""
+    """What scikit-learn calls `ensure_all_finite` for the X of an estimator; False where it looks at no values."""
     first = entry(estimator)
+    if first is None or isinstance(first, ColumnTransformer | FeatureUnion) or get_tags(first).no_validation:
+        return False
     if isinstance(first, MissingIndicator):  # whose tag says otherwise
         return "allow-nan" if is_scalar_nan(first.missing_values) else True
-    lenient = first is None or isinstance(first, ColumnTransformer | FeatureUnion)
-    return "allow-nan" if lenient or get_tags(first).input_tags.allow_nan else True
+    return "allow-nan" if get_tags(first).input_tags.allow_nan else True

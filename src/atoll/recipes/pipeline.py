@@ -129,11 +129,13 @@ def fit_union(estimator: FeatureUnion, rounds: Rounds) -> FeatureUnion:
 
 
 def _fit_step(step: Any, rounds: Rounds) -> Any:
-    """Fit a step; where values are missing among the rows as given, after asking whether any are left."""
+    """Fit a step; where values are missing or infinite among the rows as given, after asking whether any are left."""
     if isinstance(step, FunctionTransformer) and step.func is None:
         return step.fit(_no_rows(rounds))
-    if not rounds.schema.finite and not takes_tables(step) and finiteness(step) is True:
-        rounds.round("describe.finite", combine=Sum())
+    ensure, raw = finiteness(step), rounds.raw
+    if raw.schema.infinite if ensure == "allow-nan" else ensure and not raw.schema.finite:
+        seen = raw if takes_tables(step) else rounds
+        seen.round("describe.finite", combine=Sum(), settings={"ensure_all_finite": ensure})
     return fit_over(step, rounds)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from atoll.views.base import viewer, views
 from atoll.views.columns import arrange, beside, blanked, columns, named, numbers, scaled
-from atoll.views.labels import class_weighted, codes, of_class, step_weights
+from atoll.views.labels import class_weighted, codes, of_class, raveled, step_weights
 from atoll.views.rows import chosen, fold, nodes_but
 from atoll.views.transformers import read_model, transformed
 
@@ -25,6 +25,7 @@ __all__ = [
     "nodes_but",
     "numbers",
     "of_class",
+    "raveled",
     "read_model",
     "scaled",
     "step_weights",

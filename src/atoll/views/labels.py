@@ -14,7 +14,7 @@ from atoll.specs import Spec
 from atoll.trees import Array, Tree
 from atoll.views.base import views
 
-__all__ = ["class_weighted", "codes", "of_class", "step_weights"]
+__all__ = ["class_weighted", "codes", "of_class", "raveled", "step_weights"]
 
 
 def codes(classes: Sequence[Array]) -> Spec:
@@ -90,6 +90,21 @@ def of_class(code: int) -> Spec:
 @views.register("of_class")
 def _of_class(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
     return shard.take(np.flatnonzero(shard.columns["code"] == settings["code"]))
+
+
+def raveled() -> Spec:
+    """The view of rows whose targets, a single column, have one dimension.
+
+    Returns
+    -------
+    Spec
+    """
+    return Spec("raveled", {})
+
+
+@views.register("raveled")
+def _raveled(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
+    return shard if shard.y is None else replace(shard, y=shard.y.reshape(-1))
 
 
 def step_weights(step: str, *, plain: bool) -> Spec:

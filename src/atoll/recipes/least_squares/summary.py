@@ -90,8 +90,9 @@ class Summary(NamedTuple):
 
     @property
     def weight(self) -> float:
-        """The sum of the sample weights."""
-        return float(self.R[0, 0] ** 2)
+        """The sum of the sample weights; without its rounding error where that is the number of rows."""
+        square = float(self.R[0, 0] ** 2)
+        return float(self.n) if abs(square - self.n) <= 1e-12 * self.n else square
 
     @property
     def spread(self) -> Array:
