@@ -62,8 +62,8 @@ EXACTNESS = f"""{GENERATED}
 # How exact it is
 
 The largest difference between a fit over nodes and scikit-learn {sklearn.__version__} on the pooled rows: over all
-fitted numbers of the estimator, relative to the largest number of each array, and over its predictions for 40 queries
-(labels that differ, ties apart). The fits are those of `tests/examples`, each over {{fits}} combinations at most of
+fitted numbers of the estimator, relative to the largest number of each array (what is within 1e-12, as the mean of
+centred columns is of zero, counts as equal), and over its predictions for 40 queries (labels that differ, ties apart). The fits are those of `tests/examples`, each over {{fits}} combinations at most of
 bundled data sets, partitions (iid, sorted by label, Dirichlet, a node with a single row) and 1 and 5 nodes; every
 engine, number of workers and topology gives the same bits as these.
 
@@ -110,7 +110,8 @@ def measured(example: Example, name: str, partition: str, n_nodes: int) -> tuple
         if what.split("[")[0] not in left and expected.size:
             size = float(np.abs(expected[np.isfinite(expected)]).max(initial=0))
             apart = np.abs(np.nan_to_num(got[what].astype(float)) - np.nan_to_num(expected.astype(float))).max()
-            worst = max(worst, float(apart) / size if size else float(apart))
+            if apart > example.atol:
+                worst = max(worst, float(apart) / size if size else float(apart))
     if not hasattr(model, "predict") or not hasattr(pooled, "classes_"):
         return worst, 0, 0
     Q, clear = queries(name), settled(estimator, pooled, name)

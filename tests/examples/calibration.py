@@ -29,7 +29,6 @@ def frozen(model: Any, name: str) -> FrozenEstimator:
 
 EXAMPLES: dict[type, list[Example]] = {
     CalibratedClassifierCV: [
-        # L-BFGS stops when the gradient, summed over rows, is small
         Example(lambda name: CalibratedClassifierCV(frozen(LinearDiscriminantAnalysis, name)), CLASSES),
         Example(lambda name: CalibratedClassifierCV(frozen(GaussianNB, name), method="isotonic"), CLASSES),
         # the pooled search for a temperature ends where values of the loss no longer differ: half of the digits

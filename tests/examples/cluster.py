@@ -19,7 +19,11 @@ EXAMPLES: dict[type, list[Example]] = {
     KMeans: [
         Example(lambda name: KMeans(3, init=start(name), tol=0)),
         Example(lambda name: KMeans(4, random_state=3), sends_rows=True),
-        Example(lambda name: KMeans(3, init="random", n_init=2, random_state=0, algorithm="elkan"), sends_rows=True),
+        Example(  # Elkan's bounds settle rows that lie between two centres an iteration earlier or later
+            lambda name: KMeans(3, init="random", n_init=2, random_state=0, algorithm="elkan"),
+            leave=("n_iter_",),
+            sends_rows=True,
+        ),
     ],
     MiniBatchKMeans: [
         Example(

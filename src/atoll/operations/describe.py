@@ -130,7 +130,8 @@ def _check_weights(shard: Shard) -> list[str]:
         weight = check_array(
             shard.columns[name], ensure_2d=False, ensure_min_samples=0, dtype=np.float64, input_name="sample_weight"
         )
-        check_non_negative(weight, "`sample_weight`")
+        if len(weight):
+            check_non_negative(weight, "`sample_weight`")
     return [name for name in names if shard.columns[name].any()]
 
 

@@ -287,12 +287,29 @@ def _triangle(X: Any, Y: Array, w: Array | None) -> Tree:
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused in the end
         centre = _centre(X, Y, w)
         A = _rows(X, Y, _roots(w, len(Y)), centre)
-        R = _by_cholesky(A.T @ A)
+        R = _by_products(A, 1 + X.shape[1])
     return {"R": _by_reflections(A) if R is None else R, "centre": centre}
 
 
-def _by_cholesky(gram: Array) -> Array | None:
-    """The triangle of rows from their Gram matrix, where that provably costs no digits that matter; otherwise None.
+def _by_products(A: Array, q: int) -> Array | None:
+    """The triangle of rows, of the first q columns by Cholesky; None where that would cost digits.
+
+    What the first columns leave of the others is made row by row and triangulated by reflections, so targets that are
+    fitted almost without error, or depend on each other as classes do, lose no digits either.
+    """
+    first, others = A[:, :q], A[:, q:]
+    found = _by_cholesky(first.T @ first)
+    if found is None:
+        return None
+    R = np.zeros((A.shape[1], A.shape[1]))
+    R[:q, :q], inverse = found
+    R[:q, q:] = across = inverse.T @ (first.T @ others)
+    R[q:, q:] = _by_reflections(others - first @ (inverse @ across))
+    return R
+
+
+def _by_cholesky(gram: Array) -> tuple[Array, Array] | None:
+    """The triangle of rows from their Gram matrix, and its inverse; None where that would cost digits.
 
     With columns scaled to length 1, products are off by the machine's precision u times a small number, so the result
     is the triangle of rows whose columns differ from the true ones by at most that times ``|R⁻¹|``, relative to their
@@ -307,10 +324,10 @@ def _by_cholesky(gram: Array) -> Array | None:
     R, fails = dpotrf(scaled, clean=1)
     if fails:
         return None
-    inverse, _ = dtrtri(R)
-    if np.linalg.norm(np.triu(inverse)) > _WELL:
+    inverse = np.triu(dtrtri(R)[0])
+    if np.linalg.norm(inverse) > _WELL:
         return None
-    return np.ascontiguousarray(R * length)
+    return R * length, inverse / by[:, None]
 
 
 def _by_reflections(A: Array) -> Array:
@@ -334,9 +351,9 @@ def _sparse_triangle(X: Any, Y: Array, w: Array | None) -> Tree:
     product = _sparse_gram(X, Y, root, centre)
     raw = np.concatenate([[total], np.asarray(X.multiply(X).T @ np.square(root)).reshape(-1)])
     keeps = np.diagonal(product)[: len(raw)] >= raw / 4
-    R = _by_cholesky(product) if keeps.all() else None
-    if R is not None:
-        return {"R": R, "centre": centre}
+    found = _by_cholesky(product) if keeps.all() else None
+    if found is not None:
+        return {"R": found[0], "centre": centre}
     size = max(2 * len(product), _PIECE // len(product))
     pieces = [slice(i, i + size) for i in range(0, max(len(Y), 1), size)]
     return reduce(Triangle().add, [_triangle(X[s].toarray(), Y[s], None if w is None else w[s]) for s in pieces])
