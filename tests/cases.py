@@ -6,6 +6,7 @@ stands here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -149,6 +150,11 @@ def asked(name: str) -> dict[str, Asked]:
 
 def _none(name: str) -> dict[str, Asked]:
     return {}
+
+
+def label_of(value: Any) -> str:
+    """What names a test of this parameter; the same in every process, so without addresses."""
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", str(value))
 
 
 def combine(name: str, **settings: Any) -> Any:

@@ -16,6 +16,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 
 from atoll import Federated, Federation
 from atoll.datasets import open_rows
+from atoll.engines.base import Handover
 from atoll.engines.rows import written
 from atoll.errors import InvalidData
 from atoll.shards import Shard, on_file
@@ -90,9 +91,9 @@ def test_rows_in_files_are_not_copied_for_workers(files):
         assert there.name == here.name
 
 
-def test_a_list_of_shards_is_given_up_as_it_is_written():
+def test_shards_that_are_handed_over_are_given_up_as_they_are_written():
     X, _ = rows(500)
-    shards = [Shard.of(f"n{i:02d}", X[i * 25 : (i + 1) * 25].copy()) for i in range(20)]
+    shards = Handover(Shard.of(f"n{i:02d}", X[i * 25 : (i + 1) * 25].copy()) for i in range(20))
     frames, held = written(shards)
     assert shards == [None] * 20
     assert len(frames) > 4

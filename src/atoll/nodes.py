@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from atoll.engines import Engine, find, live
+from atoll.engines.base import Handover
 from atoll.errors import InvalidData, explain
 from atoll.messages import DEFAULT_RULE, Rule
 from atoll.progress import reporter
@@ -114,7 +115,7 @@ class Nodes:
 
     def _attach(self) -> _Attachment:
         """Hand the shards over; an engine that copies them may let go of each as it is copied."""
-        shards, self._shards = list(self._shards), ()
+        shards, self._shards = Handover(self._shards), ()
         try:
             attachment = _Attachment(self, shards)
             self._shards = tuple(attachment.engine.held(attachment.key))

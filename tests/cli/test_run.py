@@ -249,7 +249,7 @@ SPLIT = f"{KNN} --drop site"
         ("iris.csv --target species", "which estimator | --estimator neighbors.KNeighborsClassifier"),
         ("iris.csv --estimator KNeighborsClassifier", "needs a column to predict | --target COLUMN"),
         ("iris.csv --estimator neighbors.NearestCentrid", "did you mean 'neighbors.NearestCentroid'"),
-        ("iris.csv --estimator os.system", "unknown estimator 'os.system' | known: cluster."),
+        ("iris.csv --estimator os.system", "unknown estimator 'os.system' | known: "),
         ("iris.csv --estimator manifold.Isomap", "Atoll cannot fit Isomap | generic ways"),
         ("iris.csv --estimator Pipeline", "made of other estimators | [[steps]]"),
         ("iris.csv --estimator VotingClassifier", "made of other estimators | in Python"),

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA, FactorAnalysis, TruncatedSVD
 from sklearn.exceptions import ConvergenceWarning
 
 from atoll import Distributed, Federated
+from cases import label_of
 from laws import attributes
 
 NODES = {
@@ -75,7 +76,7 @@ def test_every_solver_over_any_nodes(solver, split):
         {"n_components": 2, "svd_solver": "randomized", "power_iteration_normalizer": "QR", "random_state": 3},
         {"n_components": 2, "svd_solver": "randomized", "n_oversamples": 1, "random_state": np.random.RandomState(7)},
     ],
-    ids=str,
+    ids=label_of,
 )
 def test_parameters_of_pca(settings):
     X = rows(seed=1)
@@ -100,7 +101,7 @@ def test_parameters_of_pca(settings):
         {"n_components": 0.5, "svd_solver": "randomized"},
         {"n_components": "mle", "svd_solver": "arpack"},
     ],
-    ids=str,
+    ids=label_of,
 )
 def test_what_scikit_learn_refuses_is_refused_in_its_words(settings):
     X = rows()
@@ -192,7 +193,7 @@ def test_single_precision_is_summed_in_double(kind):
         TruncatedSVD(4, random_state=0),
         TruncatedSVD(4, algorithm="arpack", random_state=0),
     ],
-    ids=str,
+    ids=label_of,
 )
 def test_sparse_rows(estimator):
     X = sp.random(120, 15, 0.2, format="csr", random_state=0)
@@ -217,7 +218,7 @@ def test_solvers_that_take_no_sparse_rows_say_so(solver):
         {"n_components": 3, "algorithm": "arpack"},
         {"n_components": 6},
     ],
-    ids=str,
+    ids=label_of,
 )
 def test_truncated_svd(settings, split):
     X = rows(seed=5)
@@ -249,7 +250,7 @@ def test_truncated_svd_refuses_as_scikit_learn_does():
         {"n_components": 2, "noise_variance_init": np.linspace(0.5, 2, 6), "iterated_power": 5},
         {"n_components": 1, "copy": False},
     ],
-    ids=str,
+    ids=label_of,
 )
 def test_factor_analysis(settings, split):
     X = rows(seed=6)
@@ -297,7 +298,7 @@ def test_factor_analysis_refuses_as_scikit_learn_does():
         TruncatedSVD(3, n_iter=0, random_state=0),
         TruncatedSVD(3, algorithm="arpack", random_state=0),
     ],
-    ids=str,
+    ids=label_of,
 )
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
 def test_wide_rows_by_rounds(estimator, make, monkeypatch):

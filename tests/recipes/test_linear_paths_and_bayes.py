@@ -19,6 +19,7 @@ from sklearn.linear_model import (
 from sklearn.model_selection import KFold
 
 from atoll import Distributed, Federated, Federation
+from cases import label_of
 from recipes.fitting import NODES, both
 from recipes.linear_cases import rows, same, some_weights
 
@@ -63,14 +64,14 @@ def scaled(seed=0, n=90, d=7, targets=1):
 
 
 @pytest.mark.parametrize("where", NODES)
-@pytest.mark.parametrize("estimator", [*PATHS, *ALONE, *CROSS], ids=repr)
+@pytest.mark.parametrize("estimator", [*PATHS, *ALONE, *CROSS], ids=label_of)
 def test_over_all_kinds_of_nodes(estimator, where):
     X, y = scaled()
     same(both(estimator, X, y, NODES[where](y)), rtol=1e-8)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("estimator", [*[e for e in PATHS if e.jitter is None], *ALONE[3:6]], ids=repr)
+@pytest.mark.parametrize("estimator", [*[e for e in PATHS if e.jitter is None], *ALONE[3:6]], ids=label_of)
 def test_several_targets(estimator, method):
     X, Y = scaled(targets=3)
     same(both(estimator, X, Y, method=method))
@@ -78,7 +79,7 @@ def test_several_targets(estimator, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("estimator", ALONE, ids=repr)
+@pytest.mark.parametrize("estimator", ALONE, ids=label_of)
 def test_both_methods_and_single_precision(estimator, method):
     X, y = scaled()
     same(both(estimator, X, y, method=method), rtol=1e-7)
@@ -89,14 +90,14 @@ def test_both_methods_and_single_precision(estimator, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("estimator", [e for e in ALONE if isinstance(e, BayesianRidge)], ids=repr)
+@pytest.mark.parametrize("estimator", [e for e in ALONE if isinstance(e, BayesianRidge)], ids=label_of)
 def test_weights(estimator, method):
     X, y = scaled()
     same(both(estimator, X, y, sample_weight=some_weights(len(y)), method=method))
 
 
 @pytest.mark.parametrize("n", [3, 5, 6, 7, 8])
-@pytest.mark.parametrize("estimator", [Lars(), LassoLars(0.1), *ALONE[3:5], *ALONE[6:8]], ids=repr)
+@pytest.mark.parametrize("estimator", [Lars(), LassoLars(0.1), *ALONE[3:5], *ALONE[6:8]], ids=label_of)
 def test_fewer_rows_than_columns(estimator, n):
     X, y = scaled()
     same(both(estimator, X[:n], y[:n], np.arange(n) % 2), rtol=1e-5, leave=("sigma_",), warned=False)

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from atoll.combine import Triangle
 from atoll.context import Ctx
-from atoll.operations import linear, operations
+from atoll.operations import linear, linear_cv, operations
 from atoll.shards import Shard, empty_shard
 
 NUMBERS = {"targets": "numbers", "n_classes": 0}
@@ -110,6 +110,12 @@ def test_a_constant_column_is_exactly_constant():
         assert (tree["R"][:, 3] == 0).all()
 
 
+def short_way(A, q):
+    """The triangle through products of the first q columns; None where it is not taken."""
+    first, others = A[:, :q], A[:, q:]
+    return linear._with_targets(first.T @ first, first.T @ others, others, lambda coef: first @ coef)
+
+
 @pytest.mark.parametrize("noise", [1.0, 0.1, 0.03, 0.01, 1e-3, 1e-6])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_short_way_is_taken_only_where_it_costs_no_digits(seed, noise):
@@ -118,7 +124,7 @@ def test_the_short_way_is_taken_only_where_it_costs_no_digits(seed, noise):
     X[:, 1] = 5 * (X[:, 0] + noise * X[:, 0].std() * np.random.default_rng(seed + 9).normal(size=300))
     Y = np.column_stack([y, -y, X @ np.ones(5)])
     A = linear._rows(X, Y, np.ones(300), linear._centre(X, Y, None))
-    short, long = linear._by_products(A, 6), linear._by_reflections(A)
+    short, long = short_way(A, 6), linear._by_reflections(A)
     assert (short is None) == (noise < 0.02)
     if short is not None:
         scale = np.linalg.norm(A, axis=0)
@@ -132,11 +138,11 @@ def test_the_short_way_is_taken_only_where_it_costs_no_digits(seed, noise):
 def test_columns_of_zeros_take_the_short_way_and_vanishing_or_huge_numbers_the_other():
     A = np.random.default_rng(0).normal(size=(50, 4))
     A[:, 2] = 0
-    np.testing.assert_allclose(linear._by_products(A, 3), linear._by_reflections(A), atol=1e-13)
+    np.testing.assert_allclose(short_way(A, 3), linear._by_reflections(A), atol=1e-13)
     for size in (1e-150, 1e200):
         B = A * np.array([1, size, 1, 1])
         with np.errstate(over="ignore", invalid="ignore"):
-            assert linear._by_products(B, 3) is None
+            assert short_way(B, 3) is None
         np.testing.assert_allclose(linear._by_reflections(B)[0, 1] / size, linear._by_reflections(A)[0, 1], rtol=1e-12)
 
 
@@ -161,15 +167,15 @@ def test_targets_of_classes_and_labels():
         (3, [0, 2, 1, 0], [[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]),
     ):
         shard = Shard.of("n", X, np.array(code)).with_columns(code=np.array(code))
-        assert linear._targets(shard, {"targets": "classes", "n_classes": n_classes}).tolist() == expected
+        assert linear.targets_of(shard, {"targets": "classes", "n_classes": n_classes}).tolist() == expected
     labels = Shard.of("n", X, np.array([[0, 1], [1, 0], [1, 1], [0, 0]]))
-    assert linear._targets(labels, {"targets": "labels"}).tolist() == [[-1, 1], [1, -1], [1, 1], [-1, -1]]
+    assert linear.targets_of(labels, {"targets": "labels"}).tolist() == [[-1, 1], [1, -1], [1, 1], [-1, -1]]
 
 
 def test_which_part_a_row_is_in():
     shard = Shard.of("n", np.zeros((5, 1)), np.zeros(5), ids=np.array([0, 9, 4, 3, 7]))
     one_line = {"start": np.array([[0, 4, 8]]), "part": np.array([[2, 0, 1]])}
-    assert linear.part_of(shard, one_line).tolist() == [2, 1, 0, 2, 0]
+    assert linear_cv.part_of(shard, one_line).tolist() == [2, 1, 0, 2, 0]
     by_class = {"start": np.array([[0, 4], [0, 9]]), "part": np.array([[0, 1], [0, 1]])}
     coded = shard.with_columns(code=np.array([0, 0, 1, 0, 1]))
-    assert linear.part_of(coded, by_class).tolist() == [0, 1, 0, 0, 0]
+    assert linear_cv.part_of(coded, by_class).tolist() == [0, 1, 0, 0, 0]

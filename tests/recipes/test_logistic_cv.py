@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from atoll import Federated
 from atoll.errors import UnsupportedEstimator
+from cases import label_of
 from recipes.fitting import NODES, both, close
 from recipes.test_logistic import rows
 
@@ -91,7 +92,7 @@ def test_scores_of_two_classes(scoring):
     compare(both(search(scoring=scoring), X, y, None, w))
 
 
-@pytest.mark.parametrize("scoring", ["roc_auc", "average_precision", lambda model, X, y: 0.5], ids=str)
+@pytest.mark.parametrize("scoring", ["roc_auc", "average_precision", lambda model, X, y: 0.5], ids=label_of)
 def test_scores_that_are_not_sums_are_refused_by_name(scoring):
     X, y, _ = rows(2)
     with pytest.raises(UnsupportedEstimator, match="not made of sums"):

@@ -9,7 +9,7 @@ from atoll.messages import Exchange, Outcome
 from atoll.shards import Shard
 from atoll.specs import Registry
 
-__all__ = ["Done", "Engine", "Pending", "engines"]
+__all__ = ["Done", "Engine", "Handover", "Pending", "engines"]
 
 
 class Pending(Protocol):
@@ -22,6 +22,10 @@ class Pending(Protocol):
     def missing(self) -> list[int]:
         """Positions that have not answered yet."""
         ...
+
+
+class Handover(list[Shard]):
+    """Shards that their owner gives up: an engine that copies them may let go of each as it is copied."""
 
 
 class Done(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atoll import wire
+from atoll.engines.base import Handover
 from atoll.engines.channel import Blob, Opened, Segment, share
 from atoll.shards import Shard, on_file
 from atoll.trees import Array, Tree
@@ -52,7 +53,7 @@ def written(shards: Sequence[Shard]) -> tuple[list[list[Blob]], list[Shard]]:
     Parameters
     ----------
     shards : sequence of Shard
-        A list is emptied on the way, so that rows nobody else holds are in memory once, and not twice.
+        A `Handover` is emptied on the way, so that rows nobody else holds are in memory once, and not twice.
 
     Returns
     -------
@@ -77,8 +78,8 @@ def written(shards: Sequence[Shard]) -> tuple[list[list[Blob]], list[Shard]]:
         kept = [{**t, "X": own.pop(0)} if on_file(s.X) else t for s, t in zip(group, there.trees, strict=True)]
         held += Rows(there.names, kept).shards()
         del group, trees
-        if isinstance(shards, list):
-            shards[lo:hi] = [None] * (hi - lo)
+        if isinstance(shards, Handover):
+            shards[lo:hi] = [None] * (hi - lo)  # type: ignore[list-item]
     return frames, held
 
 

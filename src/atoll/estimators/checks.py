@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn import get_config
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import DataConversionWarning
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, get_tags
@@ -101,6 +102,8 @@ def _in_own_words(estimator: Any, X: Any, y: Any = None) -> Iterator[None]:
 
 def _sparse(estimator: Any) -> Any:
     first = entry(estimator)
+    if isinstance(estimator, CalibratedClassifierCV):
+        return "csr"  # its model looks for itself
     return "csr" if first is None or get_tags(first).input_tags.sparse else False
 
 

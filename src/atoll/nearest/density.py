@@ -95,6 +95,5 @@ class Kernels:
             return np.full(len(Q), -np.inf)
         queries = np.ascontiguousarray(Q, dtype=np.float64)
         settings = {"atol": atol * self._total, "rtol": rtol, "breadth_first": breadth_first, "return_log": True}
-        with np.errstate(divide="ignore"):  # the logarithm of a weight of 0
-            found: Array = self._tree.kernel_density(queries, h=bandwidth, kernel=kernel, **settings)
+        found: Array = self._tree.kernel_density(queries, h=bandwidth, kernel=kernel, **settings)
         return found

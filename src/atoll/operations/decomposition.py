@@ -7,7 +7,7 @@ import numpy as np
 from atoll.context import Ctx
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.operations.linear import _by_cholesky, _triangle
+from atoll.operations.linear import by_cholesky, row_triangle
 from atoll.shards import Shard, is_sparse
 from atoll.trees import Array, Tree
 
@@ -27,10 +27,10 @@ def column_triangle(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     as they are provably has all its digits, and the mean of these rows otherwise.
     """
     if not is_sparse(shard.X):
-        R = _by_cholesky(_products(shard.X.astype(np.float64, copy=False)))
-        if R is not None:
-            return Reply({"R": R, "centre": np.zeros(shard.n_features)})
-    return Reply(_triangle(shard.X, np.zeros((shard.n_rows, 0)), None))
+        found = by_cholesky(_products(shard.X.astype(np.float64, copy=False)))
+        if found is not None:
+            return Reply({"R": found[0], "centre": np.zeros(shard.n_features)})
+    return Reply(row_triangle(shard.X, np.zeros((shard.n_rows, 0)), None))
 
 
 def _products(X: Array) -> Array:

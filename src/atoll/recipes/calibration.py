@@ -33,6 +33,7 @@ from atoll.errors import SchemaMismatch, UnsupportedEstimator, explain
 from atoll.operations.calibration import aligned, in_order
 from atoll.operations.metrics import answered
 from atoll.recipes.base import find, fit_over, recipe
+from atoll.recipes.checks import check_labels
 from atoll.recipes.folds import splits
 from atoll.rounds import Rounds
 from atoll.specs import Spec
@@ -87,6 +88,7 @@ def fit_calibrated(estimator: CalibratedClassifierCV, rounds: Rounds) -> Calibra
     Labels that are whole numbers other than 0 to C - 1 are encoded for a temperature; scikit-learn 1.9 takes them for
     the numbers of columns as they are, and calibrates by other labels.
     """
+    check_labels(rounds.schema)
     inner = estimator._get_estimator()
     frozen = isinstance(inner, FrozenEstimator)
     if not frozen:

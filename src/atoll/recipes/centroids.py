@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestCentroid
 
 from atoll.combine import Extrema, Moments
 from atoll.recipes.base import recipe
+from atoll.recipes.checks import check_labels
 from atoll.recipes.quantiles import order_statistics
 from atoll.rounds import Rounds
 from atoll.trees import Array, Tree
@@ -27,6 +28,7 @@ def fit_centroids(estimator: NearestCentroid, rounds: Rounds) -> NearestCentroid
     """
     estimator._validate_params()
     schema = rounds.schema
+    check_labels(schema)
     (classes,) = schema.classes
     C, n = len(classes), schema.n_rows
     if C < 2:
@@ -67,8 +69,7 @@ def _shrink(estimator: NearestCentroid, moments: Tree, n: int) -> None:
     """Spread within classes, deviations of the centroids from the overall one, and soft thresholding of them."""
     nk, mean = moments["n"], moments["mean"]
     about = moments["m2"] + nk[:, None] * np.square(mean - estimator.centroids_)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        std = np.sqrt(about.sum(axis=0) / (n - len(nk)))
+    std = np.sqrt(about.sum(axis=0) / (n - len(nk)))
     estimator.within_class_std_dev_ = std
     if (std == 0).any():
         warnings.warn(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.base import is_classifier, is_regressor
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import DataConversionWarning
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -23,7 +24,10 @@ from atoll.schema import Schema
 from atoll.trees import Array
 from atoll.views import raveled
 
-__all__ = ["check_labels", "check_rows", "meet_for", "refuse_text"]
+__all__ = ["check_labels", "check_rows", "meet_for", "refuse_text", "refuse_weightless", "stand_ins"]
+
+
+_MADE_OF_OTHERS = (CalibratedClassifierCV, ColumnTransformer, FeatureUnion)
 
 
 def meet_for(estimator: Any, rounds: Rounds) -> Rounds:
@@ -76,8 +80,8 @@ def check_rows(estimator: Any, schema: Schema) -> None:
         In scikit-learn's words.
     """
     first = entry(estimator)
-    if first is None or isinstance(first, ColumnTransformer | FeatureUnion):
-        return
+    if first is None or isinstance(estimator, _MADE_OF_OTHERS) or isinstance(first, _MADE_OF_OTHERS):
+        return  # what these are made of is looked at by itself
     tags = get_tags(first)
     if tags.no_validation or not tags.input_tags.two_d_array:
         return
@@ -88,10 +92,28 @@ def check_rows(estimator: Any, schema: Schema) -> None:
 
 
 def _check_weights(estimator: Any, schema: Schema) -> None:
-    used = [name for name in schema.weightless if _counts(estimator, name)]
-    if used:
+    for name in schema.weightless:
+        if _counts(estimator, name):
+            refuse_weightless(0.0, where=name)
+
+
+def refuse_weightless(total: float, where: str = "sample_weight") -> None:
+    """Refuse rows that have weights, all of which are zero.
+
+    Parameters
+    ----------
+    total : float
+        The sum of their weights.
+    where : str
+        Which rows these are, or which weights.
+
+    Raises
+    ------
+    InvalidData
+    """
+    if total == 0:
         what = "Sample weights must contain at least one non-zero number."
-        raise InvalidData(explain(what, got="zeros on every node", where=", ".join(used)))
+        raise InvalidData(explain(what, got="zeros", where=where))
 
 
 def _counts(estimator: Any, name: str) -> bool:
@@ -135,7 +157,7 @@ def _single(estimator: Any, rounds: Rounds) -> Rounds:
         if not indicators:
             shape = (schema.n_rows, schema.n_outputs)
             raise InvalidData(f"y should be a 1d array, got an array of shape {shape} instead.")
-        LabelBinarizer().fit(_stand_ins(schema))
+        LabelBinarizer().fit(stand_ins(schema))
     return rounds
 
 
@@ -152,11 +174,22 @@ def check_labels(schema: Schema) -> None:
     ValueError
         If the labels are no classes, such as fractions.
     """
-    check_classification_targets(_stand_ins(schema))
+    check_classification_targets(stand_ins(schema))
 
 
-def _stand_ins(schema: Schema) -> Array:
-    """Targets in which every class occurs, of as many rows as tell whether most rows are a class of their own."""
+def stand_ins(schema: Schema) -> Array:
+    """Labels made up, of which scikit-learn thinks what it thinks of the pooled ones.
+
+    Parameters
+    ----------
+    schema : Schema
+        With classes.
+
+    Returns
+    -------
+    ndarray of shape (m,) or (m, n_outputs)
+        Every class occurs; m is large enough to tell whether most rows are a class of their own.
+    """
     rows = min(schema.n_rows, 2 * max(schema.n_classes) + 22)
     columns = [np.resize(classes, rows) for classes in schema.classes]
     return np.stack(columns, axis=1) if schema.n_outputs else columns[0]

@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import unique_labels
 from atoll.combine import Moments, Sum, Triangle
 from atoll.operations.classes import over_classes
 from atoll.recipes.base import find, fit_over, recipe
+from atoll.recipes.checks import check_labels
 from atoll.recipes.covariance import ledoit_wolf, scatter_about, warn_of_one_row
 from atoll.rounds import Rounds
 from atoll.schema import Schema
@@ -160,6 +161,7 @@ def _within(estimator: LinearDiscriminantAnalysis, rounds: Rounds, moments: Tree
 def fit_quadratic(estimator: QuadraticDiscriminantAnalysis, rounds: Rounds) -> QuadraticDiscriminantAnalysis:
     """Exact: class means, then for each class the triangle (`svd`) or scatter (`eigen`) of its rows about its mean."""
     schema = rounds.schema
+    check_labels(schema)
     (classes,) = schema.classes
     if len(classes) < 2:
         raise ValueError(f"The number of classes has to be greater than one. Got {len(classes)} class.")

@@ -27,7 +27,7 @@ from sklearn.feature_selection import (
 from sklearn.feature_selection._univariate_selection import _chisquare
 
 from atoll.combine import Each, Extrema, Mean, Moments, Sum
-from atoll.errors import UnsupportedEstimator, explain
+from atoll.errors import InvalidData, UnsupportedEstimator, explain
 from atoll.operations.classes import over_classes
 from atoll.recipes.base import recipe
 from atoll.rounds import Rounds
@@ -88,6 +88,8 @@ def _scores(score_func: Any, rounds: Rounds) -> Any:
         raise ValueError(f"{bare.__name__} requires y to be passed, but the target y is None.")
     if schema.n_outputs and bare is not chi2:
         raise ValueError(f"y should be a 1d array, got an array of shape {(schema.n_rows, schema.n_outputs)} instead.")
+    if bare in (f_regression, r_regression) and schema.target_dtype in ("U", "O"):
+        raise InvalidData(explain(f"{bare.__name__} wants numbers as targets", got="text", where="y"))
     return _SCORERS[bare](rounds, **settings)
 
 
@@ -135,12 +137,11 @@ def anova(rounds: Rounds) -> tuple[Array, Array]:
     moments = rounds.through(codes(classes)).round("statistics.class_moments", combine=Moments(), settings=settings)
     between = moments["n"] @ np.square(moments["mean"] - over_classes(moments)["mean"])
     within, n = moments["m2"].sum(axis=0), rounds.schema.n_rows
-    with np.errstate(divide="ignore", invalid="ignore"):
-        msb, msw = between / float(C - 1), within / float(n - C)
-        constant = np.where(msw == 0.0)[0]
-        if np.nonzero(msb)[0].size != msb.size and constant.size:
-            warnings.warn(f"Features {constant} are constant.", UserWarning, stacklevel=2)
-        f: Array = msb / msw
+    msb, msw = between / float(C - 1), within / float(n - C)
+    constant = np.where(msw == 0.0)[0]
+    if np.nonzero(msb)[0].size != msb.size and constant.size:
+        warnings.warn(f"Features {constant} are constant.", UserWarning, stacklevel=2)
+    f: Array = msb / msw  # numpy warns here of what is constant, as it does on the pooled rows
     return f, special.fdtrc(C - 1, n - C, f)
 
 

@@ -22,6 +22,7 @@ from sklearn.svm._classes import _validate_dual_parameter
 from atoll.combine import Sum
 from atoll.operations.losses import unpacked
 from atoll.recipes.base import recipe
+from atoll.recipes.checks import check_labels
 from atoll.recipes.logistic import class_sums, class_weights, one_class
 from atoll.recipes.newton import Point, Solution, lockstep, newton
 from atoll.rounds import Rounds
@@ -68,6 +69,7 @@ class _Machines(NamedTuple):
 @recipe(LinearSVC, iterative=True)
 def fit_linear_svc(estimator: LinearSVC, rounds: Rounds) -> LinearSVC:
     """One machine per class, all of them asked in the same rounds; one over all classes for ``crammer_singer``."""
+    check_labels(rounds.schema)
     (classes,) = rounds.schema.classes
     _check(estimator, rounds, estimator.penalty, estimator.multi_class)
     if len(classes) < 2:

@@ -24,6 +24,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from atoll.combine import Extrema, Sum
 from atoll.operations.losses import unpacked
 from atoll.recipes.base import recipe
+from atoll.recipes.checks import check_labels
 from atoll.recipes.newton import Point, lockstep, newton
 from atoll.recipes.solvers import SummedLoss, lbfgs, newton_cg, newton_cholesky
 from atoll.rounds import Rounds
@@ -115,6 +116,7 @@ def fit_logistic_newton(estimator: LogisticRegression, rounds: Rounds) -> Logist
 def _fit(estimator: LogisticRegression, rounds: Rounds, solver: str) -> LogisticRegression:
     heed_parameters(estimator)
     penalty, C = effective_penalty(estimator), np.inf if estimator.penalty is None else estimator.C
+    check_labels(rounds.schema)
     (classes,) = rounds.schema.classes
     _refuse(estimator, rounds, classes)
     asked = estimator.solver if estimator.solver == "liblinear" or penalty in ("l1", "elasticnet") else solver

@@ -28,6 +28,7 @@ from sklearn.utils.metadata_routing import _routing_enabled, process_routing
 from atoll.combine import Sum
 from atoll.errors import UnsupportedEstimator, explain
 from atoll.recipes.base import recipe
+from atoll.recipes.checks import check_labels, refuse_weightless
 from atoll.recipes.folds import splits
 from atoll.recipes.logistic import (
     Problem,
@@ -87,6 +88,7 @@ class _Judge(NamedTuple):
 
     def _score(self, sums: Tree) -> float:
         function, sign, table = self.scorer._score_func, self.scorer._sign, sums["confusion"]
+        refuse_weightless(float(table.sum()), where="the rows of a fold")
         two = len(self.classes) == 2
         if function is log_loss:
             return float(sign * sums["log_loss"] / table.sum())
@@ -109,6 +111,7 @@ def fit_logistic_cv(estimator: LogisticRegressionCV, rounds: Rounds) -> Logistic
     Scores that follow from a confusion matrix, the logarithmic loss and the Brier score can be had.
     """
     heed_parameters(estimator)
+    check_labels(rounds.schema)
     (classes,) = rounds.schema.classes
     if len(classes) < 2:
         raise ValueError(one_class(classes) + ".")
@@ -178,6 +181,7 @@ def _all_paths(
 def _weighed(problem: Problem, weight: Array | None) -> Problem:
     """The problem with weighted classes and the sum of all weights."""
     sums = class_sums(problem.rounds, len(problem.classes))
+    refuse_weightless(float(sums.sum()), where="the rows of a fold")
     if weight is None:
         return problem._replace(total=float(sums.sum()))
     return problem._replace(rounds=problem.rounds.through(class_weighted(weight)), total=float(sums @ weight))

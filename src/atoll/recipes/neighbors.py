@@ -36,6 +36,7 @@ from atoll.recipes.asking import (
     batches,
 )
 from atoll.recipes.base import recipe
+from atoll.recipes.checks import stand_ins
 from atoll.rounds import Rounds
 from atoll.schema import Schema
 from atoll.trees import Array
@@ -128,7 +129,7 @@ for _ordinary, _asking in _ASKING.items():
 def fit_neighbors(estimator: Any, rounds: Rounds) -> Any:
     """Exact: nothing is computed before a query comes; then nodes send candidates, never rows.
 
-    scikit-learn's own `fit` is run on one made-up row per class: it checks the parameters and settles metric and
+    scikit-learn's own `fit` is run on made-up rows of every class: it checks the parameters and settles metric and
     classes, which depend on nothing else.
     """
     schema = rounds.schema
@@ -180,16 +181,16 @@ def _own(rounds: Rounds) -> Any:
 
 
 def _made_up(schema: Schema, estimator: Any) -> tuple[Any, ...]:
-    """One row of zeros per class, with its label, as the schema describes rows."""
-    n = max([len(c) for c in schema.classes], default=1)
+    """Rows of zeros, as the schema describes them, and labels of every class."""
+    y = stand_ins(schema) if is_classifier(estimator) else None
+    n = 1 if y is None else len(y)
     X: Any = np.zeros((n, schema.n_features), dtype=schema.dtype)
     if estimator.metric == "precomputed":
         X = np.zeros((n, n))
     elif schema.sparse:
         X = sp.csr_matrix(X)
-    if is_classifier(estimator):
-        columns = [c[np.arange(n) % len(c)] for c in schema.classes]
-        return X, np.stack(columns, axis=1) if schema.n_outputs else columns[0]
+    if y is not None:
+        return X, y
     if is_regressor(estimator):
         return X, np.zeros((n, schema.n_outputs) if schema.n_outputs else n)
     return (X,)

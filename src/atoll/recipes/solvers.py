@@ -25,7 +25,7 @@ from atoll.trees import Array, Tree
 __all__ = ["SummedLoss", "lbfgs", "newton_cg", "newton_cholesky"]
 
 
-class SummedLoss(LinearModelLoss):  # type: ignore[misc]
+class SummedLoss(LinearModelLoss):
     """The average loss of a linear model over the rows of all nodes, as scikit-learn's solvers ask for it.
 
     The arguments `X`, `y`, `sample_weight` and `raw_prediction` of its methods are there for the solvers and are not

@@ -26,6 +26,7 @@ from sklearn.linear_model._coordinate_descent import _alpha_grid
 from sklearn.utils import check_scalar
 
 from atoll.recipes.base import recipe
+from atoll.recipes.checks import refuse_weightless
 from atoll.recipes.least_squares.descent import descend, own_gram, weighed
 from atoll.recipes.least_squares.parts import joined, split, summaries
 from atoll.recipes.least_squares.summary import Summary, no_weight
@@ -96,6 +97,7 @@ def _chosen(of_part: list[Summary], mask: Array) -> Iterator[Summary]:
 
 def _fold_errors(estimator: Any, train: Summary, test: Summary, alphas: Array, l1_ratio: float) -> Array:
     """Mean squared errors on a fold's test rows of the models along its path, (A,)."""
+    refuse_weightless(train.weight, where="the training rows of a fold")
     rows = weighed(train, estimator.fit_intercept)
     params = {k: v for k, v in estimator.get_params().items() if k not in ("fit_intercept", "cv", "n_jobs", "l1_ratio")}
     params["precompute"] = own_gram(estimator.precompute, estimator.fit_intercept, rows) if rows.y.ndim == 1 else False

@@ -115,7 +115,7 @@ def fit_lars_cv(estimator: Any, rounds: Rounds) -> Any:
             stacklevel=2,
         )
         gram = "auto"
-    rows = [train.stand_in(estimator.fit_intercept) for train, _ in folds]
+    rows = [_unlike(train, estimator.fit_intercept) for train, _ in folds]
     paths = [
         _path(estimator, few, train.n, gram, 0.0, estimator.max_iter)
         for few, (train, _) in zip(rows, folds, strict=True)
@@ -133,6 +133,12 @@ def fit_lars_cv(estimator: Any, rounds: Rounds) -> Any:
     estimator.cv_alphas_, estimator.mse_path_ = alphas[finite], errors[finite]
     estimator.alpha_ = estimator.cv_alphas_[np.argmin(estimator.mse_path_.mean(axis=-1))]
     return _walk(estimator, joined(of_part), estimator.alpha_, estimator.max_iter, fit_path=True)
+
+
+def _unlike(train: Summary, fit_intercept: bool) -> StandIn:
+    """Rows in the dtype of the data and targets in float64, as scikit-learn's folds have them."""
+    rows, wide = train.stand_in(fit_intercept), train.stand_in(fit_intercept, np.float64)
+    return rows._replace(y=wide.y, y_offset=wide.y_offset)
 
 
 def _errors_at(alphas: Array, rows: StandIn, found: Array, coefs: Array, test: Summary) -> Array:

@@ -20,7 +20,7 @@ from sklearn.linear_model._ridge import _check_gcv_mode, _RidgeGCV
 from sklearn.utils import check_scalar
 
 from atoll.combine import Sum
-from atoll.operations.linear import left_out_errors
+from atoll.operations.linear_cv import left_out_errors
 from atoll.recipes.least_squares.ridge import prepare_classes
 from atoll.recipes.least_squares.ridge_folds import choose_by_folds
 from atoll.recipes.least_squares.scores import own_rows, score_of

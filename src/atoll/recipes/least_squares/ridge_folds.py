@@ -13,7 +13,7 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import StratifiedKFold, check_cv
 
 from atoll.combine import Sum
-from atoll.operations.linear import part_of
+from atoll.operations.linear_cv import part_of
 from atoll.recipes.folds import number_of_folds, stratified
 from atoll.recipes.least_squares.parts import Parts, joined, split, summaries
 from atoll.recipes.least_squares.ridge import solve

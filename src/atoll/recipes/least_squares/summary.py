@@ -116,7 +116,7 @@ class Summary(NamedTuple):
         """
         if fit_intercept and not self.weight > 0:
             raise no_weight()
-        R = _without_rounding(self.R)
+        R = _with_twins(_without_rounding(self.R), self.d)
         rows = R[1:, 1:] if fit_intercept else R[:, 1:] + R[:, :1] * self.mean
         offset = self.mean if fit_intercept else np.zeros_like(self.mean)
         rows, offset = (a.astype(self.dtype if dtype is None else dtype) for a in (rows[: self.n], offset))
@@ -156,6 +156,33 @@ def _without_rounding(R: Array) -> Array:
     """A triangle whose rows that are no more than rounding errors of their columns are zero."""
     rounding = len(R) * np.finfo(np.float64).eps * np.abs(R).max(axis=0)
     return np.where((np.abs(R) <= rounding).all(axis=1)[:, None], 0.0, R)
+
+
+def _with_twins(R: Array, d: int) -> Array:
+    """A triangle in which columns that differ by no more than rounding errors are the same.
+
+    Columns that are equal in the rows are then equal here, and a solver that takes the first of several takes that one.
+    They are found side by side in the order of their products with a vector that no two other columns agree on.
+    """
+    X = R[:, 1 : d + 1]
+    order = np.argsort(np.sin(np.arange(1.0, len(R) + 1)) @ X, kind="stable")
+    near = np.abs(np.diff(X[:, order], axis=1)).max(axis=0, initial=0.0)
+    same = near <= 4 * len(R) * np.finfo(np.float64).eps * np.abs(X[:, order[1:]]).max(axis=0, initial=0.0)
+    if not same.any():
+        return R
+    first = order.copy()
+    for i in np.flatnonzero(same):
+        first[i + 1] = first[i]
+    return np.hstack([R[:, :1], X[:, _smallest(first, order)], R[:, d + 1 :]])
+
+
+def _smallest(first: Array, order: Array) -> Array:
+    """For each column the smallest of those that it is equal to, given one that stands for them."""
+    least = np.full(len(order), len(order))
+    np.minimum.at(least, first, order)
+    chosen = np.empty_like(order)
+    chosen[order] = least[first]
+    return chosen
 
 
 Ask = Callable[[Rounds, Mapping[str, Any]], Summary]
