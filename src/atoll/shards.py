@@ -294,7 +294,8 @@ def as_rows(X: Any, where: str = "X", raw: bool = False) -> Any:
     where : str
         Named in errors.
     raw : bool, default=False
-        Whether whole numbers, truth values and objects stay what they are, in a table.
+        Whether whole numbers, truth values and objects stay what they are, in a table; otherwise what is a float to
+        Python becomes one, and only rows with text, or with whole numbers beyond 2**53, are a table.
 
     Returns
     -------
@@ -322,16 +323,25 @@ def as_rows(X: Any, where: str = "X", raw: bool = False) -> Any:
     if array.ndim != 2:
         hint = "reshape(-1, 1) for one feature, reshape(1, -1) for one row"
         raise InvalidData(explain("X must be two-dimensional", got=f"{array.ndim} dimensions", where=where, hint=hint))
-    if raw and array.dtype.kind != "f":
+    if array.dtype.kind != "f" and (raw or not _are_floats(array)):
         given = array if hasattr(X, "dtype") or array.dtype.kind != "U" else np.asarray(X, dtype=object)
         return Table.of(given, where=where)
-    if array.dtype.kind not in "fiub":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            hint = "encode categories first, for example with sklearn.preprocessing.OrdinalEncoder"
-            raise InvalidData(explain("X is not numeric", got=str(error), where=where, hint=hint)) from None
     return np.ascontiguousarray(array, dtype=_float(array.dtype))
+
+
+def _are_floats(array: Array) -> bool:
+    """Whether float64 holds all values: not text or dates, nor whole numbers that would not be told apart."""
+    kind = array.dtype.kind
+    if kind in "iu":
+        small = array.dtype.itemsize < 8 or not array.size
+        return small or (int(array.min()) >= -(2**53) and int(array.max()) <= 2**53)
+    if kind not in "OSU":
+        return kind == "b"
+    try:
+        array.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_matrix(frame: Any, raw: bool) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from atoll.errors import WireError, explain
 
-__all__ = ["Array", "Leaf", "Tree", "TreeSpec", "check", "contract", "finite", "nbytes"]
+__all__ = ["Array", "Leaf", "Tree", "TreeSpec", "check", "contract", "finite", "nbytes", "too_wild"]
 
 Array = NDArray[Any]
 Tree = dict[str, Array]
@@ -125,10 +125,30 @@ def check(tree: Tree, spec: TreeSpec, *, values: bool = True) -> None:
             raise WireError(
                 explain(f"array {name!r} has another dtype than agreed", got=array.dtype.str, expected=leaf.dtype)
             )
-        if values and leaf.allows != "nan" and _WILDNESS[(got := finite(array))] > _WILDNESS[leaf.allows]:
-            raise WireError(explain(f"array {name!r} has values that are not allowed", got=got, expected=leaf.allows))
+    if values and (wild := too_wild(tree, spec)):
+        raise WireError(wild)
     if values and "weight" in tree:
         _check_weight(tree["weight"], spec.max_weight)
+
+
+def too_wild(tree: Tree, spec: TreeSpec) -> str:
+    """What is to be said of the first array that holds an infinity or NaN and may not; empty if there is none.
+
+    Parameters
+    ----------
+    tree : Tree
+        The contribution, of which `check` approved but for its values.
+    spec : TreeSpec
+        Its contract.
+
+    Returns
+    -------
+    str
+    """
+    for name, leaf in spec.leaves.items():
+        if leaf.allows != "nan" and _WILDNESS[(got := finite(tree[name]))] > _WILDNESS[leaf.allows]:
+            return explain(f"array {name!r} has values that are not allowed", got=got, expected=leaf.allows)
+    return ""
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:

@@ -14,14 +14,14 @@ import numpy as np
 from atoll.blas import one_thread
 from atoll.combine import Combine, Part, close, combines, push
 from atoll.context import Ctx
-from atoll.errors import AtollError
+from atoll.errors import AtollError, InvalidData
 from atoll.memory import Memory
 from atoll.messages import Exchange, Outcome, Reply
 from atoll.operations import Operation, operations
 from atoll.shards import Shard, is_sparse, on_file
 from atoll.topology import HUB, Plan, Routed, plans, route
 from atoll.transforms import Transform, build
-from atoll.trees import Tree, TreeSpec, check, contract, finite, nbytes
+from atoll.trees import Tree, TreeSpec, check, contract, finite, nbytes, too_wild
 from atoll.views import viewer
 
 __all__ = ["LATE", "Block", "Bound", "Gate", "allow", "assemble", "block", "execute", "piece_rows", "promise"]
@@ -76,7 +76,7 @@ class Bound:
             tree, kept = transform.encode(tree, ctx)
             keep = {**keep, "transform": kept} if kept else keep
         if values or self._weighed or not self._as_agreed(tree):
-            check(tree, x.expects, values=values or self._weighed)
+            _hold(tree, x.expects, values=values or self._weighed)
         if operation.remembers or keep:
             memory.write(node, x.number, x.base[position], keep)
         return tree
@@ -111,6 +111,15 @@ class Bound:
             if array is None or array.dtype is not dtype or array.shape != shape:
                 return False
         return True
+
+
+def _hold(tree: Tree, expects: TreeSpec, *, values: bool) -> None:
+    """`check`; what is not finite is an error of the rows: round 0 saw that they are, so they are too large to add."""
+    check(tree, expects, values=False)
+    if values and (wild := too_wild(tree, expects)):
+        raise InvalidData(f"{wild}\n  next:     scale the columns down: their sums or squares are not finite")
+    if values:
+        check(tree, expects)
 
 
 def _as_they_are(shard: Shard) -> Shard:
