@@ -61,10 +61,21 @@ def test_frames_give_their_column_names():
     assert Shard.of("n", pd.DataFrame(X)).feature_names is None
 
 
-@pytest.mark.parametrize("rows", [X[0], X[None], [["a", "b"]], np.array([["x", "1"]], dtype=object)])
+@pytest.mark.parametrize("rows", [X[0], X[None], X[:2] * 1j, np.array([["2020-01-01"]], "M8[D]"), np.array([[{}]])])
 def test_rows_that_cannot_be_used_name_their_node(rows):
     with pytest.raises(InvalidData, match=r"(?s)node 'here'"):
         Shard.of("here", rows)
+
+
+@pytest.mark.parametrize("rows", [[["a", "b"]], np.array([["x", 1]], dtype=object), np.array([[2**53 + 1]])])
+def test_what_no_float_holds_is_kept_as_it_is(rows):
+    kept = Shard.of("here", rows).X
+    assert kept.rows().tolist() == np.asarray(rows).tolist()
+
+
+@pytest.mark.parametrize("rows", [np.array([[1, True]], dtype=object), [["1", "2.5"]], np.array([[2**53]])])
+def test_what_python_makes_a_float_of_becomes_one(rows):
+    assert Shard.of("here", rows).X.dtype == np.float64
 
 
 def test_lengths_must_agree():

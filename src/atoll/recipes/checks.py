@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import DataConversionWarning
@@ -86,6 +86,8 @@ def check_rows(estimator: Any, schema: Schema) -> None:
     if tags.no_validation or not tags.input_tags.two_d_array:
         return
     if schema.sparse and not tags.input_tags.sparse:
+        if not tags.target_tags.required:
+            clone(first).fit(csr_matrix((2, schema.n_features)))  # which may say more
         check_array(csr_matrix((1, 1)), accept_sparse=False, input_name="X", estimator=first)
     if not schema.n_features:
         check_array(np.empty((schema.n_rows, 0)), estimator=first)
@@ -148,7 +150,7 @@ def _single(estimator: Any, rounds: Rounds) -> Rounds:
     """Rows whose targets have as many dimensions as the estimator takes."""
     schema, tags = rounds.raw.schema, get_tags(estimator)
     indicators = tags.classifier_tags is not None and tags.classifier_tags.multi_label
-    several = bool(tags.target_tags.multi_output)
+    several = bool(tags.target_tags.multi_output) or hasattr(estimator, "score_func")  # which looks at y itself
     if schema.n_outputs == 1 and (is_classifier(estimator) or not several):
         what = "A column-vector y was passed when a 1d array was expected. Please change the shape of y to"
         warnings.warn(f"{what} (n_samples,), for example using ravel().", DataConversionWarning, stacklevel=5)
