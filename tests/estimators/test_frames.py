@@ -72,7 +72,7 @@ def test_nodes_may_hold_whole_numbers_where_others_hold_floats():
 @pytest.mark.parametrize("library", [pd.DataFrame, pl.from_pandas])
 def test_text_for_an_estimator_of_numbers_names_the_column(library):
     frame = library(mixed())
-    with pytest.raises(ValueError, match="could not convert string to float|column 'city' holds text"):
+    with pytest.raises(ValueError, match=r"could not convert string to float|column 'city' holds text"):
         Distributed(Ridge()).fit(frame, Y)
     with pytest.raises(InvalidData, match=r"(?s)column 'city' holds text.*encode it in a pipeline"):
         Federated(Ridge()).fit(Federation.from_shards([(frame[:9], Y[:9]), (frame[9:], Y[9:])]))
