@@ -62,10 +62,11 @@ EXACTNESS = f"""{GENERATED}
 # How exact it is
 
 The largest difference between a fit over nodes and scikit-learn {sklearn.__version__} on the pooled rows: over all
-fitted numbers of the estimator, relative to the largest number of each array (what is within 1e-12, as the mean of
-centred columns is of zero, counts as equal), and over its predictions for 40 queries (labels that differ, ties apart). The fits are those of `tests/examples`, each over {{fits}} combinations at most of
-bundled data sets, partitions (iid, sorted by label, Dirichlet, a node with a single row) and 1 and 5 nodes; every
-engine, number of workers and topology gives the same bits as these.
+fitted numbers of the estimator, relative to the largest number of each array, and over its predictions for 40 queries
+(labels that differ, ties apart). What is within 1e-12, as the mean of centred columns is of zero, counts as equal. The
+fits are those of `tests/examples`, each over {{fits}} combinations at most of bundled data sets, partitions (iid,
+sorted by label, Dirichlet, a node with a single row) and 1 and 5 nodes; every engine, number of workers and topology
+gives the same bits as these.
 
 | estimator | fits | attributes | predictions that differ |
 |---|---:|---:|---:|
