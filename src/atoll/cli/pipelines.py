@@ -1,4 +1,4 @@
-"""A pipeline as an experiment file writes it.
+"""A pipeline as an experiment file writes it::
 
     [[steps]]
     columns = [

@@ -7,9 +7,9 @@ long as it is used; it can be rebuilt at will.
 from __future__ import annotations
 
 from atoll.views.base import viewer, views
-from atoll.views.columns import arrange, beside, blanked, columns, named, numbers, scaled
 from atoll.views.labels import class_weighted, codes, of_class, raveled, step_weights
 from atoll.views.rows import chosen, fold, nodes_but
+from atoll.views.tables import arrange, beside, blanked, columns, named, numbers, scaled
 from atoll.views.transformers import read_model, transformed
 
 __all__ = [
