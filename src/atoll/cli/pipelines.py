@@ -1,4 +1,6 @@
-"""A pipeline as an experiment file writes it::
+"""A pipeline as an experiment file writes it.
+
+For example::
 
     [[steps]]
     columns = [

@@ -60,6 +60,8 @@ def checked(wrapper: Any, X: Any, y: Any) -> tuple[Any, Array | None]:
     scores = hasattr(estimator, "score_func")  # of which some look at no targets
     given, targets = as_given(estimator), wants_targets(estimator) and not (scores and y is None)
     rows = {"accept_sparse": _sparse(estimator), "ensure_all_finite": finiteness(estimator)}
+    if get_tags(estimator).no_validation:
+        rows["ensure_min_features"] = 0
     checks: dict[str, Any] = {"skip_check_array": True} if given else rows
     X = _checked_given(estimator, X) if given else X
     if not targets:

@@ -92,8 +92,7 @@ def left_out_errors(shard: Shard, payload: Tree, settings: dict[str, Any]) -> tu
         z = root[:, None] * ((shard.X - mean[:d]) @ basis)
     below = own * (1 - np.square(root) / payload["total"])[:, None] + np.square(z) @ payload["leverage"]
     above = own * (root[:, None] * (Y - mean[d:]))[:, :, None] + np.tensordot(z, payload["fit"], axes=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return above / below[:, None, :], Y, root
+    return above / below[:, None, :], Y, root  # numpy warns where nothing is left of 0 / 0, as on the pooled rows
 
 
 def _right(error: Array, Y: Array, root: Array) -> Array:

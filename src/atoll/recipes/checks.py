@@ -150,8 +150,9 @@ def _single(estimator: Any, rounds: Rounds) -> Rounds:
     """Rows whose targets have as many dimensions as the estimator takes."""
     schema, tags = rounds.raw.schema, get_tags(estimator)
     indicators = tags.classifier_tags is not None and tags.classifier_tags.multi_label
-    several = bool(tags.target_tags.multi_output) or hasattr(estimator, "score_func")  # which looks at y itself
-    if schema.n_outputs == 1 and (is_classifier(estimator) or not several):
+    scores = hasattr(estimator, "score_func")  # which looks at y itself
+    several = bool(tags.target_tags.multi_output) or scores
+    if schema.n_outputs == 1 and (is_classifier(estimator) or scores or not several):
         what = "A column-vector y was passed when a 1d array was expected. Please change the shape of y to"
         warnings.warn(f"{what} (n_samples,), for example using ravel().", DataConversionWarning, stacklevel=5)
         return rounds.through(raveled())

@@ -136,7 +136,7 @@ def ledoit_wolf(scatter: Scatter) -> tuple[Array, float]:
     squares = np.sum(covariance**2)
     beta = (scatter.fourth / n - squares) / (d * n)
     delta = (squares - 2.0 * mu * np.trace(covariance) + d * mu**2) / d
-    beta = min(beta, delta)
+    beta = max(0.0, min(beta, delta))  # below zero by rounding alone
     shrinkage = 0 if beta == 0 else beta / delta
     return shrunk_covariance(covariance, shrinkage), shrinkage
 
