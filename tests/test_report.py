@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from atoll.errors import InvalidData
 from atoll.evaluation import evaluate_answers
+from atoll.markup import Cell, breakable, cells, table, text
 from atoll.partition import PartitionReport
 from atoll.report import Report, Result, html, html_of_run, write_report, write_run
-from atoll.report.markup import Cell, breakable, cells, table, text
 from atoll.run import Row, Run
 
 VOID = {"meta", "wbr", "br"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV
 
 from atoll.datasets import Stream, open_rows
+from atoll.engines import Remote
 from atoll.errors import InvalidData, explain
 from atoll.evaluation import Description, Evaluation, count_classes, describe, evaluate, subject_of
-from atoll.messages import digest
+from atoll.messages import DEFAULT_RULE, Rule, digest
 from atoll.models import to_bytes
-from atoll.nodes import Nodes
+from atoll.nodes import Nodes, counted, numbered, weighed
 from atoll.partition import PartitionReport, by_column, split
 from atoll.recipes import meet_for
 from atoll.rng import as_seed
@@ -31,12 +31,14 @@ class Federation(Nodes):
     """Nodes with their rows, the name of an engine, and the rules that hold there.
 
     A federation is a value: it can be pickled, and holds no live handle. Its nodes start at first use; when it is
-    collected they are given back. Make one with `simulate` or `from_shards`.
+    collected they are given back. Make one with `simulate` or `from_shards`, or reach nodes that keep their rows with
+    `connect`.
 
     Parameters
     ----------
-    shards : sequence of Shard
-        One per node, names distinct. Nodes are numbered by sorted name.
+    rows : sequence of Shard, or Remote
+        One shard per node, names distinct; nodes are numbered by sorted name. Or the data set at nodes that keep their
+        rows.
     engine : str, default="inprocess"
         Where nodes run: ``inprocess``, ``processes``, or what a plug-in brings.
     n_workers : int, optional
@@ -48,18 +50,86 @@ class Federation(Nodes):
         Deadline, quorum and lateness of every round; by default everyone is waited for.
     journal : path-like, optional
         Folder in which answered rounds are kept, so that a killed program that is run again continues where it was.
-    run : str, default="run"
+    run : str, optional
         Names runs in the journal; a second fit under the same journal needs another name.
     random_state : int, RandomState, Generator or None
         Seed of everything drawn at random; None is 0.
     verbose : int or None
         0 is silent, 1 prints a line per round, None does so on a terminal.
+    max_norm : float, optional
+        Largest Euclidean norm that one node's contribution to a round of training may have; any by default.
 
     Attributes
     ----------
     names : tuple of str
         Node names, in order of their numbers.
     """
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        data: str | None = None,
+        *,
+        nodes: Sequence[str] | None = None,
+        rule: Rule | None = None,
+        run: str | None = None,
+        home: str | os.PathLike[str] | None = None,
+        random_state: int | np.random.RandomState | np.random.Generator | None = None,
+        verbose: int | None = None,
+        max_norm: float | None = None,
+        patience: float = 300.0,
+    ) -> Federation:
+        """Reach nodes that keep their rows, through their coordinator.
+
+        The nodes are asked at once how many rows they have, which is all that this tells of them. Everything else is
+        as over shards, with the same bits.
+
+        Parameters
+        ----------
+        url : str
+            Of the coordinator, at which ``atoll login`` made this machine known.
+        data : str, optional
+            Name of the data set; may be left out where nodes offer one alone.
+        nodes : sequence of str, optional
+            Names of the nodes; by default all that offer the data set.
+        rule : Rule, optional
+            Deadline, quorum and lateness of every round; by default everyone is waited for. With a quorum below 1,
+            nodes that do not tell how many rows they have are left out.
+        run : str, optional
+            Name of the run at the coordinator: a program that died and is run again under the same name goes on from
+            the first round that was not answered. A second fit needs another name. None: a new name for every fit.
+        home : path-like, optional
+            Folder with the logins; ``$ATOLL_HOME`` or ``~/.config/atoll`` by default.
+        random_state : int, RandomState, Generator or None
+            Seed of everything drawn at random; None is 0.
+        verbose : int or None
+            0 is silent, 1 prints a line per round, None does so on a terminal.
+        max_norm : float, optional
+            Largest Euclidean norm that one node's contribution to a round of training may have; any by default.
+        patience : float, default=300.0
+            Seconds for which a coordinator that cannot be reached is tried again.
+
+        Returns
+        -------
+        Federation
+            Global row ids count the rows of all nodes, nodes in order of their names.
+
+        Raises
+        ------
+        MissingExtra
+            If ``atoll[silo]`` is not installed.
+        SiloError
+            If there is no login for this coordinator, it cannot be reached or is another one, nobody offers the data
+            set, or an owner does not allow the question.
+        """
+        remote = Remote(
+            url, data, tuple(sorted(nodes or ())), home=None if home is None else os.fspath(home),
+            rule=(rule or DEFAULT_RULE).validated(), patience=patience,
+        )  # fmt: skip
+        return cls(
+            remote, engine="silos", rule=rule, run=run, random_state=random_state, verbose=verbose, max_norm=max_norm
+        )
 
     @classmethod
     def simulate(
@@ -113,11 +183,11 @@ class Federation(Nodes):
             If there is no such partition, topology or engine.
         """
         seed = as_seed(random_state)
-        whole = _weighed("(all rows)", X, y, sample_weight, feature_names=feature_names)
+        whole = weighed("(all rows)", X, y, sample_weight, feature_names=feature_names)
         if isinstance(partition, str):
             labels = whole.n_rows if whole.y is None else whole.y
             parts = split(labels, n_nodes, partition, random_state=seed, min_rows=min_rows)
-            names: Sequence[str] = _numbered(len(parts))
+            names: Sequence[str] = numbered(len(parts))
         else:
             ids = as_target(partition, where="the column of node ids")
             if ids.shape != (whole.n_rows,):
@@ -152,11 +222,11 @@ class Federation(Nodes):
         InvalidData
             If names and shards differ in number, or the rows of a node cannot be used; names the node.
         """
-        own = list(_numbered(len(shards)) if names is None else names)
+        own = list(numbered(len(shards)) if names is None else names)
         if len(own) != len(shards):
             raise InvalidData(explain("one name per node", got=f"{len(own)} names", expected=f"{len(shards)}"))
         given = [s if isinstance(s, tuple) else (s,) for s in shards]
-        return cls(_counted([_weighed(str(name), *parts) for name, parts in zip(own, given, strict=True)]), **settings)
+        return cls(counted([weighed(str(name), *parts) for name, parts in zip(own, given, strict=True)]), **settings)
 
     @classmethod
     def from_streams(
@@ -193,7 +263,7 @@ class Federation(Nodes):
         InvalidData
             If a stream gives nothing, or other things than pairs; names the node.
         """
-        own = list(_numbered(len(streams)) if names is None else names)
+        own = list(numbered(len(streams)) if names is None else names)
         if len(own) != len(streams):
             raise InvalidData(explain("one name per node", got=f"{len(own)} names", expected=f"{len(streams)}"))
         if settings.get("journal") is not None:
@@ -201,7 +271,7 @@ class Federation(Nodes):
         if not isinstance(rows, int) or rows < 1:
             raise InvalidData(explain("rows must be a whole number of at least 1", got=repr(rows)))
         made = [Stream(str(name), source, rows) for name, source in zip(own, streams, strict=True)]
-        federation = cls(_counted([stream.first for stream in made]), **settings)
+        federation = cls(counted([stream.first for stream in made]), **settings)
         federation.streams = {stream.name: stream for stream in made}
         return federation
 
@@ -242,7 +312,7 @@ class Federation(Nodes):
         for name, file in named.items():
             rows = open_rows(file, target)
             made.append(Shard.of(name, rows.X, rows.y, feature_names=rows.names))
-        return cls(_counted(made), **settings)
+        return cls(counted(made), **settings)
 
     def evaluate(
         self,
@@ -308,8 +378,9 @@ class Federation(Nodes):
         found = subject_of(model, scoring)
         what = digest([to_bytes(found.model), [w.name for w in found.wanted], per_node, sample_weight, bins])
         rounds = self.rounds(found.name, name=f"evaluate-{what[:16]}")
-        rounds.meet(classes=found.task == "classes")  # the model refuses values that it cannot take
-        return evaluate(rounds, found.model, scoring, per_node=per_node, sample_weight=sample_weight, bins=bins)
+        with rounds.ending():
+            rounds.meet(classes=found.task == "classes")  # the model refuses values that it cannot take
+            return evaluate(rounds, found.model, scoring, per_node=per_node, sample_weight=sample_weight, bins=bins)
 
     def search(
         self,
@@ -366,8 +437,9 @@ class Federation(Nodes):
         name = type(estimator).__name__
         check_candidates(estimator, grid, scoring, refit)
         rounds = self.rounds(f"a search over {name}", name=f"search-{name}")
-        seen = meet_for(estimator, rounds)
-        found = search(seen, estimator, grid, scoring=scoring, cv=cv, refit=refit, error_score=error_score)
+        with rounds.ending():
+            seen = meet_for(estimator, rounds)
+            found = search(seen, estimator, grid, scoring=scoring, cv=cv, refit=refit, error_score=error_score)
         found.run_ = rounds.run
         return found
 
@@ -397,8 +469,9 @@ class Federation(Nodes):
         (5.8, 5.9)
         """
         rounds = self.rounds("describe", name=f"describe-{'nodes' if per_node else 'sums'}")
-        rounds.meet(classes=False)
-        return describe(rounds, per_node=per_node)
+        with rounds.ending():
+            rounds.meet(classes=False)
+            return describe(rounds, per_node=per_node)
 
     def report(self) -> PartitionReport:
         """Who has how many rows of which class, and how far that is from the same mix everywhere.
@@ -417,30 +490,6 @@ class Federation(Nodes):
             If the rows have no labels to count.
         """
         rounds = self.rounds("report", name="report")
-        rounds.meet(classes=False)
-        return count_classes(rounds)
-
-
-def _weighed(name: str, X: Any, y: Any = None, sample_weight: Any = None, **settings: Any) -> Shard:
-    """Rows with their targets and weights."""
-    given = sample_weight if isinstance(sample_weight, Mapping) else {"sample_weight": sample_weight}
-    columns = {which: np.asarray(w, dtype=np.float64) for which, w in given.items() if w is not None}
-    shard = Shard.of(name, X, y, columns=columns, **settings)
-    for weight in columns.values():
-        if weight.shape != (shard.n_rows,):
-            got, expected = f"shape {weight.shape}", f"({shard.n_rows},)"
-            raise InvalidData(explain("one weight per row", got=got, expected=expected, where=f"node {name!r}"))
-    return shard
-
-
-def _counted(shards: Sequence[Shard]) -> list[Shard]:
-    """The same shards, their rows numbered through, nodes in order of their names."""
-    ordered = sorted(shards, key=lambda s: s.name)
-    starts = np.cumsum([0, *(s.n_rows for s in ordered)])
-    return [replace(s, ids=np.arange(a, a + s.n_rows, dtype=np.int64)) for s, a in zip(ordered, starts, strict=False)]
-
-
-def _numbered(n: int) -> tuple[str, ...]:
-    """Names for n nodes whose sorted order is the order of their numbers."""
-    width = len(str(max(n - 1, 0)))
-    return tuple(f"node-{i:0{width}d}" for i in range(n))
+        with rounds.ending():
+            rounds.meet(classes=False)
+            return count_classes(rounds)

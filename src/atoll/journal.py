@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atoll import wire
-from atoll.engines.base import Done, Engine, Pending
+from atoll.engines.base import Done, Engine, Pending, Remote
 from atoll.errors import InvalidData, JournalMismatch, explain
 from atoll.messages import Exchange, Outcome, Saved, digest
 from atoll.operations import operations
@@ -53,15 +53,20 @@ class Journal:
         self._engine = engine
         self._folder = Path(folder)
 
-    def attach(self, shards: Sequence[Shard] | str) -> str:
+    def attach(self, rows: Sequence[Shard] | Remote) -> str:
         """Attach to the engine, after making sure that the journal belongs to these rows.
 
         Raises
         ------
         JournalMismatch
             If the journal was written over other rows.
+        InvalidData
+            If the nodes keep their rows: their coordinator is the journal.
         """
-        mark = shards if isinstance(shards, str) else digest([(s.name, s.to_tree()) for s in shards])
+        if isinstance(rows, Remote):
+            hint = "give the run a name: their coordinator keeps its rounds"
+            raise InvalidData(explain("nodes that keep their rows need no journal", got=rows.url, hint=hint))
+        mark = digest([(s.name, s.to_tree()) for s in rows])
         path = self._folder / "rows"
         if path.exists() and path.read_text() != mark:
             hint = "use another folder, or delete this one to start again"
@@ -72,7 +77,7 @@ class Journal:
             raise InvalidData(explain("the journal's folder cannot be made", got=error, where=self._folder)) from None
         if not path.exists():
             self._write(path, mark.encode())
-        return self._engine.attach(shards)
+        return self._engine.attach(rows)
 
     def submit(self, key: str, x: Exchange) -> Pending:
         """Answer from disk, or ask the engine and remember.
@@ -105,13 +110,13 @@ class Journal:
         """Close the engine; the journal stays."""
         self._engine.close()
 
-    def save(self, run: str, saved: Saved) -> None:
+    def save(self, key: str, run: str, saved: Saved) -> None:
         """Keep the state of a run in place of the one before."""
         path = self._run(run) / "state.atoll"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write(path, wire.encode(saved))
 
-    def saved(self, run: str) -> Saved | None:
+    def saved(self, key: str, run: str) -> Saved | None:
         """The state of a run; None if there is none."""
         path = self._run(run) / "state.atoll"
         return wire.decode(path.read_bytes(), Saved) if path.exists() else None

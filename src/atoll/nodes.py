@@ -1,20 +1,25 @@
-"""Nodes with their rows, where they run, and the rules that hold there: what a run is held over."""
+"""Nodes with their rows, where they run, and the rules that hold there: what a run is held over.
+
+The rows are here, as shards, or where they belong (`Remote`).
+"""
 
 from __future__ import annotations
 
 import html
 import os
+import secrets
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from atoll.datasets import Stream
-from atoll.engines import Engine, find, live
+from atoll.engines import Engine, Remote, Reporting, find, live
 from atoll.engines.base import Handover
-from atoll.errors import InvalidData, explain
+from atoll.errors import InvalidData, NotAvailable, explain
 from atoll.messages import DEFAULT_RULE, Rule
 from atoll.progress import reporter
 from atoll.rng import as_seed
@@ -24,19 +29,20 @@ from atoll.shards import Shard, stacked
 from atoll.specs import Spec, check_settings, read
 from atoll.topology import plans
 
-__all__ = ["Nodes"]
+__all__ = ["Nodes", "counted", "numbered", "weighed"]
 
 
 class Nodes:
-    """Shards, the name of an engine, and the rules that hold there.
+    """Shards, or nodes that keep their rows, the name of an engine, and the rules that hold there.
 
     It is a value: it can be pickled, and holds no live handle. Nodes start at first use; when it is collected they are
     given back. `atoll.Federation` is what users make of it.
 
     Parameters
     ----------
-    shards : sequence of Shard
-        One per node, names distinct. Nodes are numbered by sorted name.
+    rows : sequence of Shard, or Remote
+        One shard per node, names distinct; nodes are numbered by sorted name. Or the data set at nodes that keep their
+        rows: they are asked at once how many there are.
     engine : str, default="inprocess"
         Where nodes run: ``inprocess``, ``processes``, or what a plug-in brings.
     n_workers : int, optional
@@ -48,35 +54,42 @@ class Nodes:
         Deadline, quorum and lateness of every round; by default everyone is waited for.
     journal : path-like, optional
         Folder in which answered rounds are kept, so that a killed program that is run again continues where it was.
-    run : str, default="run"
-        Names runs in the journal; a second fit under the same journal needs another name.
+    run : str, optional
+        Names runs in the journal, or at the coordinator of nodes that keep their rows; a second fit there needs another
+        name. None: ``"run"``, and where nodes keep their rows a name of its own for every run.
     random_state : int, RandomState, Generator or None
         Seed of everything drawn at random; None is 0.
     verbose : int or None
         0 is silent, 1 prints a line per round, None does so on a terminal.
+    max_norm : float, optional
+        Largest Euclidean norm that one node's contribution to a round of training may have; any by default.
 
     Attributes
     ----------
     names : tuple of str
         Node names, in order of their numbers.
+    remote : Remote or None
+        Where the rows are, if they are not here.
     streams : dict of str to Stream
         By node, where its rows keep coming; empty where they lie there.
     """
 
     def __init__(
         self,
-        shards: Sequence[Shard],
+        rows: Sequence[Shard] | Remote,
         *,
         engine: str = "inprocess",
         n_workers: int | None = None,
         topology: str | Spec = "star",
         rule: Rule | None = None,
         journal: str | os.PathLike[str] | None = None,
-        run: str = "run",
+        run: str | None = None,
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
         verbose: int | None = None,
+        max_norm: float | None = None,
     ) -> None:
-        self._shards = tuple(sorted(shards, key=lambda s: s.name))
+        self.remote = rows if isinstance(rows, Remote) else None
+        self._shards = () if isinstance(rows, Remote) else tuple(sorted(rows, key=lambda s: s.name))
         self.names = tuple(s.name for s in self._shards)
         self.engine = engine
         self.n_workers = n_workers
@@ -86,27 +99,23 @@ class Nodes:
         self.run_name = run
         self.seed = as_seed(random_state)
         self.verbose = verbose
+        self.max_norm = max_norm
         self.streams: dict[str, Stream] = {}
-        self._check()
         self._attachment: _Attachment | None = None
-
-    def _check(self) -> None:
-        if not self._shards:
-            raise InvalidData(explain("a federation needs at least one node"))
-        twice = sorted({a for a, b in pairwise(self.names) if a == b})
-        if twice:
-            raise InvalidData(explain("two nodes have the same name", got=", ".join(map(repr, twice))))
-        empty = [s.name for s in self._shards if not s.n_rows]
-        if empty:
-            raise InvalidData(explain("a node has no rows", where=f"node {empty[0]!r}", hint="leave it out"))
         find(self.engine)
         check_settings(plans, self.plan)
+        if max_norm is not None and not max_norm > 0:
+            raise InvalidData(explain("max_norm must be positive or None", got=max_norm))
+        if self.remote is None:
+            _check_shards(self._shards)
+        else:
+            self.live()
         plans[self.plan.name](self.n_nodes, **self.plan.settings)
 
     @property
     def n_nodes(self) -> int:
         """Number of nodes."""
-        return len(self._shards)
+        return len(self.names)
 
     def __len__(self) -> int:
         return self.n_nodes
@@ -120,6 +129,11 @@ class Nodes:
 
     def _attach(self) -> _Attachment:
         """Hand the shards over; an engine that copies them may let go of each as it is copied."""
+        if self.remote is not None:
+            self._attachment = _Attachment(self, self.remote)
+            self.remote = self._attachment.remote()
+            self.names = self.remote.nodes
+            return self._attachment
         shards, self._shards = Handover(self._shards), ()
         try:
             attachment = _Attachment(self, shards)
@@ -139,17 +153,35 @@ class Nodes:
         trust : {"federated", "distributed"}
             Who owns the rows.
         name : str, optional
-            Of the run in the journal; the federation's `run` by default.
+            Of the run in the journal; the federation's `run` by default. Where nodes keep their rows it is added to
+            that, for their coordinator knows the runs of many.
 
         Returns
         -------
         Rounds
         """
-        run = Run(name or self.run_name, estimator, trust, self.names, self.engine, _written(self.plan), self.seed)
+        run = Run(self._run(name), estimator, trust, self.names, self.engine, _written(self.plan), self.seed)
+        engine, key = self.live() if self.remote else (None, "")
+        if isinstance(engine, Reporting):
+            engine.begin(key, run.name, estimator)
         return Rounds(self, run, reporter(self.verbose))
 
+    def _run(self, name: str | None) -> str:
+        if self.remote is None:
+            return name or ("run" if self.run_name is None else self.run_name)
+        base = self.run_name or f"run-{secrets.token_hex(4)}"
+        return base if name is None else f"{base}.{name}"
+
     def pooled(self) -> Shard:
-        """All rows in the order of their global ids; for `Distributed`, where the rows are yours."""
+        """All rows in the order of their global ids; for `Distributed`, where the rows are yours.
+
+        Raises
+        ------
+        NotAvailable
+            If the nodes keep their rows.
+        """
+        if self.remote is not None:
+            raise NotAvailable(explain("these rows stay on their nodes", got=", ".join(self.names[:8])))
         ids = np.concatenate([s.ids for s in self._shards])
         X = stacked([s.X for s in self._shards])
         y = None if self._shards[0].y is None else np.concatenate([s.labels() for s in self._shards])
@@ -165,18 +197,26 @@ class Nodes:
         return {**self.__dict__, "_attachment": None}
 
     def __repr__(self) -> str:
-        sizes = [s.n_rows for s in self._shards]
+        sizes = self._sizes
         few, many = min(sizes), max(sizes)
         rows = f"{few} rows each" if few == many else f"{few} to {many} rows"
         where = f"engine={self.engine!r}, topology={_written(self.plan)!r}"
+        what = f"data={self.remote.data!r}" if self.remote else f"{self._shards[0].n_features} features"
+        where = f"url={self.remote.url!r}" if self.remote else where
         nodes = "1 node" if self.n_nodes == 1 else f"{self.n_nodes} nodes"
-        return f"{type(self).__name__}({nodes}, {rows}, {self._shards[0].n_features} features, {where})"
+        return f"{type(self).__name__}({nodes}, {rows}, {what}, {where})"
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        """Rows of each node."""
+        return self.remote.rows if self.remote else tuple(s.n_rows for s in self._shards)
 
     def _repr_html_(self) -> str:
-        shown = self._shards if self.n_nodes <= _SHOWN else self._shards[: _SHOWN - 1]
+        sizes = list(zip(self.names, self._sizes, strict=True))
+        shown = sizes if self.n_nodes <= _SHOWN else sizes[: _SHOWN - 1]
         rows = [
-            f'<tr><th scope="row">{html.escape(s.name)}</th><td style="text-align:right">{s.n_rows}</td></tr>'
-            for s in shown
+            f'<tr><th scope="row">{html.escape(name)}</th><td style="text-align:right">{n}</td></tr>'
+            for name, n in shown
         ]
         rest = self.n_nodes - len(shown)
         rows += [f'<tr><th scope="row">and {rest} more</th><td></td></tr>'] if rest else []
@@ -188,18 +228,35 @@ class Nodes:
 _SHOWN = 20
 
 
-class _Attachment:
-    """Shards at a live engine; given back when their owner is collected."""
+def _check_shards(shards: Sequence[Shard]) -> None:
+    if not shards:
+        raise InvalidData(explain("a federation needs at least one node"))
+    twice = sorted({a.name for a, b in pairwise(shards) if a.name == b.name})
+    if twice:
+        raise InvalidData(explain("two nodes have the same name", got=", ".join(map(repr, twice))))
+    empty = [s.name for s in shards if not s.n_rows]
+    if empty:
+        raise InvalidData(explain("a node has no rows", where=f"node {empty[0]!r}", hint="leave it out"))
 
-    def __init__(self, nodes: Nodes, shards: list[Shard]) -> None:
+
+class _Attachment:
+    """Shards at a live engine, or the way to nodes that keep theirs; given back when their owner is collected."""
+
+    def __init__(self, nodes: Nodes, rows: list[Shard] | Remote) -> None:
         self._bare = live(nodes.engine, nodes.n_workers)
         self.engine: Engine = self._bare
         if nodes.journal is not None:
             from atoll.journal import Journal  # with the wire format, which nothing else in this process may need
 
             self.engine = Journal(self._bare, nodes.journal)
-        self.key = self.engine.attach(shards)
+        self.key = self.engine.attach(rows)
         weakref.finalize(nodes, self._bare.detach, self.key)
+
+    def remote(self) -> Remote:
+        """Where the rows are, with data set, nodes and rows as they were found."""
+        if not isinstance(self.engine, Reporting):
+            raise InvalidData(explain("this engine takes rows, not the name of a data set", got=type(self.engine)))
+        return self.engine.remote(self.key)
 
     def current(self, name: str, n_workers: int | None) -> bool:
         """Whether the engine is still the live one: it is not after it was closed, or after a fork."""
@@ -209,3 +266,41 @@ class _Attachment:
 def _written(spec: Spec) -> str:
     inside = ", ".join(f"{k}={v}" for k, v in spec.settings.items())
     return f"{spec.name}({inside})" if inside else spec.name
+
+
+def weighed(name: str, X: Any, y: Any = None, sample_weight: Any = None, **settings: Any) -> Shard:
+    """Rows with their targets and weights.
+
+    Parameters
+    ----------
+    name, X, y, **settings
+        As in `Shard.of`.
+    sample_weight : array-like of shape (n,) or mapping of str to array-like, optional
+        Weights of the rows; a mapping has weights for single steps of a pipeline too.
+
+    Raises
+    ------
+    InvalidData
+        If there is not one weight per row; names the node.
+    """
+    given = sample_weight if isinstance(sample_weight, Mapping) else {"sample_weight": sample_weight}
+    columns = {which: np.asarray(w, dtype=np.float64) for which, w in given.items() if w is not None}
+    shard = Shard.of(name, X, y, columns=columns, **settings)
+    for weight in columns.values():
+        if weight.shape != (shard.n_rows,):
+            got, expected = f"shape {weight.shape}", f"({shard.n_rows},)"
+            raise InvalidData(explain("one weight per row", got=got, expected=expected, where=f"node {name!r}"))
+    return shard
+
+
+def counted(shards: Sequence[Shard]) -> list[Shard]:
+    """The same shards, their rows numbered through, nodes in order of their names."""
+    ordered = sorted(shards, key=lambda s: s.name)
+    starts = np.cumsum([0, *(s.n_rows for s in ordered)])
+    return [replace(s, ids=np.arange(a, a + s.n_rows, dtype=np.int64)) for s, a in zip(ordered, starts, strict=False)]
+
+
+def numbered(n: int) -> tuple[str, ...]:
+    """Names for n nodes whose sorted order is the order of their numbers."""
+    width = len(str(max(n - 1, 0)))
+    return tuple(f"node-{i:0{width}d}" for i in range(n))

@@ -19,7 +19,7 @@ from numpy.random import Generator
 
 from atoll.blas import one_thread
 from atoll.combine import Combine, Each
-from atoll.engines import Engine
+from atoll.engines import Engine, Remote, Reporting
 from atoll.errors import InvalidData, NodeFailed, NodeValueError, QuorumNotMet, explain
 from atoll.messages import Exchange, Outcome, Rule, Saved, digest
 from atoll.operations import operations
@@ -39,6 +39,7 @@ from atoll.worker import LATE, promise
 __all__ = ["Keeper", "Link", "Rounds"]
 
 _KEPT = 1 << 24
+_TRAINING = "train."
 
 
 class Link(Protocol):
@@ -52,11 +53,22 @@ class Link(Protocol):
         When a round ends.
     plan : Spec
         Who sends what to whom, unless a round says otherwise.
+    remote : Remote or None
+        Where the rows are, if nodes keep them.
+    max_norm : float or None
+        Largest norm of a contribution to a round of training.
     """
 
-    names: tuple[str, ...]
-    rule: Rule
-    plan: Spec
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def rule(self) -> Rule: ...  # noqa: D102
+    @property
+    def plan(self) -> Spec: ...  # noqa: D102
+    @property
+    def remote(self) -> Remote | None: ...  # noqa: D102
+    @property
+    def max_norm(self) -> float | None: ...  # noqa: D102
 
     def live(self) -> tuple[Engine, str]:
         """A running engine, and the key of these nodes there."""
@@ -67,11 +79,11 @@ class Link(Protocol):
 class Keeper(Protocol):
     """An engine that keeps the state of runs, as a journal does."""
 
-    def save(self, run: str, saved: Saved) -> None:
+    def save(self, key: str, run: str, saved: Saved) -> None:
         """Keep the state of a run in place of the one before."""
         ...
 
-    def saved(self, run: str) -> Saved | None:
+    def saved(self, key: str, run: str) -> Saved | None:
         """The state of a run; None if there is none."""
         ...
 
@@ -235,9 +247,9 @@ class Rounds:
             Everything that the recipe needs to go on.
         """
         self._state.saved = (step, state)
-        keeper = self._keeper()
-        if keeper is not None and not self._state.base:
-            keeper.save(self.run.name, Saved(self._state.number, step, state))
+        engine, key = self.link.live()
+        if isinstance(engine, Keeper) and not self._state.base:
+            engine.save(key, self.run.name, Saved(self._state.number, step, state))
 
     def saved(self, began: int | None = None) -> tuple[int, Tree] | None:
         """The step and state of the last `save`, also of a program that was killed; None if there is none.
@@ -251,8 +263,10 @@ class Rounds:
             The `number` at which the caller began, where a run may hold several long recipes: each saves its own as
             ``began`` of shape (1,), and what another one saved is not returned.
         """
-        keeper = self._keeper()
-        found = keeper.saved(self.run.name) if keeper is not None and self._state.saved is None else None
+        engine, key = self.link.live()
+        found = None
+        if isinstance(engine, Keeper) and self._state.saved is None:
+            found = engine.saved(key, self.run.name)
         if found is not None and _is_of(found.state, began):
             self._state.number = found.number
             self._state.saved = (found.step, found.state)
@@ -264,9 +278,19 @@ class Rounds:
         """The number of the next exchange."""
         return self._state.number
 
-    def _keeper(self) -> Keeper | None:
-        engine = self.link.live()[0]
-        return engine if isinstance(engine, Keeper) else None
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """What runs in this context is what the run is for: where others see the run, they are told how it ended."""
+        failed: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            engine, key = self.link.live()
+            if isinstance(engine, Reporting):
+                engine.end(key, self.run.name, failed)
 
     def round(
         self,
@@ -390,7 +414,10 @@ class Rounds:
         )  # fmt: skip
         empty = blank() if self._met is None else self._met.empty
         most = math.inf if self._met is None or self._met.schema.weights else float(max(self._met.schema.rows))
-        return replace(x, expects=promise(x, empty, most))
+        expects = promise(x, empty, most)
+        if self.link.max_norm is not None and op.startswith(_TRAINING) and "weight" in expects.leaves:
+            expects = expects._replace(max_norm=float(self.link.max_norm))
+        return replace(x, expects=expects)
 
     def _judge(self, x: Exchange, outcome: Outcome) -> None:
         """End the run when the rule of the round is not met."""

@@ -19,10 +19,27 @@ from numpy.typing import NDArray
 
 from atoll.errors import WireError, explain
 
-__all__ = ["Array", "Leaf", "Tree", "TreeSpec", "check", "contract", "finite", "nbytes", "too_wild"]
+__all__ = [
+    "PIECE",
+    "Array",
+    "Leaf",
+    "Tree",
+    "TreeSpec",
+    "check",
+    "check_norm",
+    "check_weight",
+    "contract",
+    "finite",
+    "nbytes",
+    "squares",
+    "too_wild",
+]
 
 Array = NDArray[Any]
 Tree = dict[str, Array]
+
+PIECE = 1 << 16
+"""Numbers that `squares` adds up at a time; who reads an array in multiples of it gets the same sum."""
 
 
 class Leaf(NamedTuple):
@@ -44,7 +61,7 @@ class Leaf(NamedTuple):
 
 
 class TreeSpec(NamedTuple):
-    """The contract of a contribution: its arrays, and the largest weight that one node may claim.
+    """The contract of a contribution: its arrays, and how much one node may claim.
 
     Attributes
     ----------
@@ -52,10 +69,14 @@ class TreeSpec(NamedTuple):
         One entry per array; no other name is accepted.
     max_weight : float
         Upper bound on the entries of an array named `weight` (infinity: any finite weight).
+    max_norm : float
+        Upper bound on the Euclidean norm of all arrays of floats but `weight`, taken together (infinity: any). Whole
+        numbers do not count, so neither does what is written in fixed point.
     """
 
     leaves: dict[str, Leaf]
     max_weight: float = float("inf")
+    max_norm: float = float("inf")
 
 
 def nbytes(tree: Tree) -> int:
@@ -105,7 +126,7 @@ def check(tree: Tree, spec: TreeSpec, *, values: bool = True) -> None:
     spec : TreeSpec
         Its contract.
     values : bool, default=True
-        Look at the values too (finite, weight in range). A caller that checks a whole block at once says False.
+        Look at the values too (finite, weight, norm). A caller that checks a whole block at once says False.
 
     Raises
     ------
@@ -127,8 +148,10 @@ def check(tree: Tree, spec: TreeSpec, *, values: bool = True) -> None:
             )
     if values and (wild := too_wild(tree, spec)):
         raise WireError(wild)
-    if values and "weight" in tree:
-        _check_weight(tree["weight"], spec.max_weight)
+    if values and "weight" in tree and tree["weight"].size:
+        check_weight(float(tree["weight"].min()), float(tree["weight"].max()), spec)
+    if values and spec.max_norm < float("inf"):
+        check_norm(sum([squares(a) for n, a in tree.items() if n != "weight"], 0.0), spec)
 
 
 def too_wild(tree: Tree, spec: TreeSpec) -> str:
@@ -155,9 +178,45 @@ def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     return len(shape) == len(expected) and all(e in (-1, n) for n, e in zip(shape, expected, strict=True))
 
 
-def _check_weight(weight: Array, most: float) -> None:
-    if weight.size and (float(weight.min()) < 0 or float(weight.max()) > most):
+def check_weight(least: float, most: float, spec: TreeSpec) -> None:
+    """Hold the smallest and the largest entry of an array named `weight` against the contract.
+
+    Raises
+    ------
+    WireError
+        If one is negative or larger than `max_weight`.
+    """
+    if least < 0 or most > spec.max_weight:
         raise WireError(
-            explain("a claimed weight is out of range", got=[float(weight.min()), float(weight.max())],
-                    expected=f"from 0 to {most:g}")
-        )  # fmt: skip
+            explain("a claimed weight is out of range", got=[least, most], expected=f"from 0 to {spec.max_weight:g}")
+        )
+
+
+def squares(array: Array) -> float:
+    """The sum of the squares of an array of floats (of the absolute values, if complex); 0 for any other.
+
+    Added in pieces of `PIECE` numbers, in double precision; infinity where that overflows, NaN where a value is.
+    """
+    if array.dtype.kind not in "fc":
+        return 0.0
+    total, flat = 0.0, array.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, flat.size, PIECE):
+            piece = np.abs(flat[start : start + PIECE]).astype(np.float64)
+            total += float(np.square(piece).sum())
+    return total
+
+
+def check_norm(squared: float, spec: TreeSpec) -> None:
+    """Hold a squared norm against the contract.
+
+    Raises
+    ------
+    WireError
+        If its root is larger than `max_norm`, or no number.
+    """
+    norm = squared**0.5
+    if not norm <= spec.max_norm:
+        raise WireError(
+            explain("the norm of a contribution is out of range", got=norm, expected=f"at most {spec.max_norm:g}")
+        )

@@ -35,9 +35,9 @@ def test_help_begins_with_an_example(atoll: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("name", options.COMMANDS)
 def test_help_of_each_command_begins_with_an_example(atoll: Callable[..., Any], name: str) -> None:
-    said = atoll(name, "--help")
+    said = atoll(*name.split(), "--help")
     assert (said.status, said.err) == (0, "")
-    assert said.out.startswith(f"Example:\n  atoll {name} ")
+    assert said.out.startswith(f"Example:\n  atoll {name}")
     assert all(f"--{option.name}" in said.out for option in (*options.COMMANDS[name].options, *options.COMMON))
 
 
@@ -53,8 +53,10 @@ def test_the_example_of_a_command_is_one_that_it_understands() -> None:
 
     for name, this in options.COMMANDS.items():
         words = shlex.split(this.example)
-        assert words[:2] == ["atoll", name]
-        options.parser(name).parse(words[2:])
+        assert words[0] == "atoll"
+        found, rest = options.named(words[1:])
+        assert found == name
+        options.parser(name).parse(rest)
 
 
 def test_version(atoll: Callable[..., Any]) -> None:
@@ -83,6 +85,11 @@ def test_version(atoll: Callable[..., Any]) -> None:
         (["run", "x.csv", "--deadline", "inf"], "expected seconds above 0, got 'inf'"),
         (["run", "x.csv", "--deadline", "soon"], "expected seconds above 0, got 'soon'"),
         (["doctor", "--nodes", "3"], "unknown option '--nodes'"),
+        (["coordinator"], "usage: atoll coordinator COMMAND"),
+        (["coordinator", "strat"], "did you mean 'coordinator start'"),
+        (["coordinator", "start"], "DIR is missing"),
+        (["coordinator", "invite", "a", "--role", "nod"], "did you mean 'node'?"),
+        (["coordinator", "invite", "a", "--hours", "0"], "expected hours above 0, got '0'"),
     ],
 )
 def test_bad_usage(atoll: Callable[..., Any], words: list[str], told: str) -> None:

@@ -19,7 +19,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text("utf-8
 @pytest.mark.parametrize("name", options.COMMANDS)
 def test_the_page_shows_the_help(atoll: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    said = atoll(name, "--help").out
+    said = atoll(*name.split(), "--help").out
     shown = re.search(rf"<!-- atoll {name} --help -->\n```text\n(.*?)```", PAGE, re.DOTALL)
     assert shown is not None
     assert shown[1] == said, f"COLUMNS=100 atoll {name} --help is:\n{said}"

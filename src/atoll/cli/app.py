@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    words = options.spelled(words)
     first = words[0] if words else ""
     if first in ("", "-h", "--help", "help"):
         (show.emit if first else show.say)(options.overview())
@@ -69,15 +70,20 @@ def _dispatch(words: list[str]) -> int:
     if first == "--version":
         show.emit(f"atoll {atoll.__version__}\n")
         return 0
-    if first not in options.COMMANDS:
-        what = "the command comes first" if first.startswith("-") else closest(first, options.COMMANDS)
-        show.say(explain(f"atoll: error: unknown command {first!r}", hint=what) + "\n")
+    if options.shared(first) and (len(words) == 1 or words[1] in ("-h", "--help", "help")):
+        (show.emit if words[1:] else show.say)(options.overview(first))
+        return 0 if words[1:] else 2
+    name, rest = options.named(words)
+    if name not in options.COMMANDS:
+        what = "the command comes first" if first.startswith("-") else closest(name, options.COMMANDS)
+        show.say(explain(f"atoll: error: unknown command {name!r}", hint=what) + "\n")
         return 2
     try:
-        args = options.parser(first).parse(words[1:])
+        args = options.parser(name).parse(rest)
+        args.command = name
     except SystemExit as done:
         return int(done.code or 0)
-    return _guarded(first, args)
+    return _guarded(name, args)
 
 
 def _guarded(name: str, args: Namespace) -> int:
@@ -85,7 +91,7 @@ def _guarded(name: str, args: Namespace) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _notes()
-            command: Callable[[Namespace], int] = import_module(f"atoll.cli.{name}").execute
+            command: Callable[[Namespace], int] = import_module(f"atoll.cli.{name.partition(' ')[0]}").execute
             return command(args)
     except KeyboardInterrupt:
         again = "; the same command goes on from its journal" if getattr(args, "journal", None) else ""

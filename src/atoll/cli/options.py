@@ -6,9 +6,13 @@ The same table reads the command line and the experiment file, so both know the 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
+from atoll.cli.arguments import Command, Option, between, one_of, text, whole
+from atoll.cli.asking_options import AT, LOGIN, RUNS
+from atoll.cli.node_options import NODE
+from atoll.cli.silo_options import COORDINATOR
 from atoll.errors import closest
 
 __all__ = [
@@ -19,125 +23,13 @@ __all__ = [
     "MODELS",
     "RUN",
     "VERIFY",
-    "Command",
-    "Option",
     "Parser",
+    "named",
     "overview",
     "parser",
+    "shared",
+    "spelled",
 ]
-
-
-class Option(NamedTuple):
-    """One option.
-
-    Attributes
-    ----------
-    name : str
-        As it is written after two dashes, and in an experiment file.
-    kind : callable or None
-        Reads a text, or raises argparse.ArgumentTypeError; None: a switch.
-    metavar : str
-        Stands for the value in the help.
-    help : str
-        What it does, and what it is by default.
-    default : object
-        Its value where nobody gives one.
-    several : bool
-        Whether it takes several values.
-    """
-
-    name: str
-    kind: Callable[[str], Any] | None
-    metavar: str
-    help: str
-    default: Any = None
-    several: bool = False
-
-    @property
-    def key(self) -> str:
-        """The name as a Python identifier."""
-        return self.name.replace("-", "_")
-
-
-class Command(NamedTuple):
-    """One command.
-
-    Attributes
-    ----------
-    name : str
-        As it is written after ``atoll``.
-    summary : str
-        One line.
-    example : str
-        A command line to begin with.
-    groups : mapping of str to tuple of Option
-        Its options by heading.
-    positional : str
-        Name of its positional argument, or empty.
-    takes : str
-        What that is.
-    closing : str
-        What stands at the end of its help.
-    second : str
-        Name of a second positional argument, which may be left out, or empty.
-    takes_second : str
-        What that is.
-    """
-
-    name: str
-    summary: str
-    example: str
-    groups: Mapping[str, tuple[Option, ...]]
-    positional: str = ""
-    takes: str = ""
-    closing: str = ""
-    second: str = ""
-    takes_second: str = ""
-
-    @property
-    def options(self) -> list[Option]:
-        """All its options."""
-        return [option for group in self.groups.values() for option in group]
-
-
-def _refuse(expected: str, text: str) -> NoReturn:
-    raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-
-
-def _text(text: str) -> str:
-    return text or _refuse("something", text)
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        expected = f"a whole number of at least {least}"
-        try:
-            number = int(text)
-        except ValueError:
-            _refuse(expected, text)
-        return number if number >= least else _refuse(expected, text)
-
-    return read
-
-
-def _between(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            _refuse(expected, text)
-        return number if fits(number) else _refuse(expected, text)
-
-    return read
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in words:
-            raise argparse.ArgumentTypeError(f"expected {' or '.join(words)}, got {text!r}; {closest(text, words)}")
-        return text
-
-    return read
 
 
 _SEED = 42  # as in the example of the README
@@ -145,14 +37,14 @@ _SEED = 42  # as in the example of the README
 
 def _report(command: str) -> Option:
     name = f"atoll-{command}.html"
-    return Option("report", _text, "PATH", f"HTML report to write, or none (default {name} here)", name)
+    return Option("report", text, "PATH", f"HTML report to write, or none (default {name} here)", name)
 
 
 _NODES = (
-    Option("engine", _text, "NAME", "where nodes run: inprocess or processes (default inprocess)", "inprocess"),
-    Option("workers", _whole(1), "N", "worker processes of the engine processes (default one per core)"),
+    Option("engine", text, "NAME", "where nodes run: inprocess or processes (default inprocess)", "inprocess"),
+    Option("workers", whole(1), "N", "worker processes of the engine processes (default one per core)"),
 )
-_DRAWN = Option("seed", _whole(0), "N", f"seed of everything drawn at random (default {_SEED})", _SEED)
+_DRAWN = Option("seed", whole(0), "N", f"seed of everything drawn at random (default {_SEED})", _SEED)
 
 COMMON = (
     Option("json", None, "", "print data as JSON and nothing else; messages go to the standard error stream"),
@@ -165,11 +57,11 @@ DEMO = Command(
     "atoll demo --data digits --partition 'dirichlet(alpha=0.3)'",
     {
         "options": (
-            Option("data", _text, "NAME", "iris, digits, wine or breast_cancer (default iris)", "iris"),
-            Option("nodes", _whole(1), "N", "nodes of both trust models (default 4 distributed, 5 federated)"),
+            Option("data", text, "NAME", "iris, digits, wine or breast_cancer (default iris)", "iris"),
+            Option("nodes", whole(1), "N", "nodes of both trust models (default 4 distributed, 5 federated)"),
             Option(
                 "partition",
-                _text,
+                text,
                 "P",
                 "how rows come to the federated nodes: iid, label, classes=2, dirichlet(alpha=0.5), dirichlet-by-node, "
                 "shards, quantity (default label: sorted by label)",
@@ -188,11 +80,11 @@ RUN = Command(
     "atoll run iris.csv --target species --estimator neighbors.KNeighborsClassifier --set n_neighbors=3 --nodes 4",
     {
         "rows": (
-            Option("target", _text, "COLUMN", "column to predict; estimators that predict nothing have none"),
-            Option("drop", _text, "COLUMN", "columns to leave out", (), several=True),
+            Option("target", text, "COLUMN", "column to predict; estimators that predict nothing have none"),
+            Option("drop", text, "COLUMN", "columns to leave out", (), several=True),
             Option(
                 "test-size",
-                _between("a share between 0 and 1", lambda x: 0 < x < 1),
+                between("a share between 0 and 1", lambda x: 0 < x < 1),
                 "SHARE",
                 "share of the rows held out to evaluate on (default 0.2)",
                 0.2,
@@ -200,41 +92,42 @@ RUN = Command(
             _DRAWN,
         ),
         "estimator": (
-            Option("estimator", _text, "NAME", "scikit-learn estimator, as in neighbors.KNeighborsClassifier"),
-            Option("set", _text, "NAME=VALUE", "parameters of the estimator", (), several=True),
-            Option("method", _text, "NAME", "way to fit it, where there is a choice (default the exact one)"),
+            Option("estimator", text, "NAME", "scikit-learn estimator, as in neighbors.KNeighborsClassifier"),
+            Option("set", text, "NAME=VALUE", "parameters of the estimator", (), several=True),
+            Option("method", text, "NAME", "way to fit it, where there is a choice (default the exact one)"),
         ),
         "nodes": (
-            Option("nodes", _whole(1), "N", "number of nodes (default 4)"),
+            Option("nodes", whole(1), "N", "number of nodes (default 4)"),
             Option(
                 "trust",
-                _one_of("distributed", "federated"),
+                one_of("distributed", "federated"),
                 "MODEL",
                 "distributed: rows and machines are yours; federated: every node owns its rows (default distributed, "
                 "with --node-column federated)",
             ),
-            Option("partition", _text, "P", "how rows come to the nodes, as in atoll demo (default iid)"),
-            Option("node-column", _text, "COLUMN", "column that says which node each row belongs to"),
+            Option("partition", text, "P", "how rows come to the nodes, as in atoll demo (default iid)"),
+            Option("node-column", text, "COLUMN", "column that says which node each row belongs to"),
             *_NODES,
-            Option("topology", _text, "PLAN", "star, tree, tree(fan_out=3) or ring (default star)", "star"),
+            Option("topology", text, "PLAN", "star, tree, tree(fan_out=3) or ring (default star)", "star"),
             Option(
                 "deadline",
-                _between("seconds above 0", lambda x: 0 < x < float("inf")),
+                between("seconds above 0", lambda x: 0 < x < float("inf")),
                 "SECONDS",
                 "a round ends after so long (default never)",
             ),
             Option(
                 "quorum",
-                _between("a share above 0 and up to 1", lambda x: 0 < x <= 1),
+                between("a share above 0 and up to 1", lambda x: 0 < x <= 1),
                 "SHARE",
                 "share of the nodes that must answer a round in time (default 1: all)",
                 1.0,
             ),
-            Option("journal", _text, "DIR", "folder that keeps answered rounds: the same command goes on from there"),
+            Option("journal", text, "DIR", "folder that keeps answered rounds: the same command goes on from there"),
         ),
+        "nodes that keep their rows": AT,
         "output": (
             _report("run"),
-            Option("predictions", _text, "OUT.csv", "table of the answers to the held-out rows to write"),
+            Option("predictions", text, "OUT.csv", "table of the answers to the held-out rows to write"),
             Option("quiet", None, "", "no line per round"),
         ),
     },
@@ -251,31 +144,31 @@ VERIFY = Command(
     "atoll verify linear_model.LogisticRegression --data iris --set C=0.5 --nodes 5 --partition label",
     {
         "what": (
-            Option("set", _text, "NAME=VALUE", "parameters of the estimator", (), several=True),
-            Option("method", _text, "NAME", "way to fit it, where there is a choice (default the exact one)"),
+            Option("set", text, "NAME=VALUE", "parameters of the estimator", (), several=True),
+            Option("method", text, "NAME", "way to fit it, where there is a choice (default the exact one)"),
         ),
         "rows": (
             Option(
                 "data",
-                _text,
+                text,
                 "NAME",
                 "bundled data set: iris, digits, wine, breast_cancer or diabetes (default iris, for a regressor "
                 "diabetes)",
             ),
-            Option("target", _text, "COLUMN", "column of FILE to predict"),
-            Option("drop", _text, "COLUMN", "columns of FILE to leave out", (), several=True),
+            Option("target", text, "COLUMN", "column of FILE to predict"),
+            Option("drop", text, "COLUMN", "columns of FILE to leave out", (), several=True),
         ),
         "nodes": (
-            Option("nodes", _whole(1), "N", "number of nodes (default 4)", 4),
-            Option("partition", _text, "P", "how rows come to the nodes, as in atoll demo (default iid)", "iid"),
+            Option("nodes", whole(1), "N", "number of nodes (default 4)", 4),
+            Option("partition", text, "P", "how rows come to the nodes, as in atoll demo (default iid)", "iid"),
             *_NODES,
-            Option("topology", _text, "PLAN", "star, tree, tree(fan_out=3) or ring (default star)", "star"),
-            Option("seed", _whole(0), "N", "seed of everything drawn at random (default 0)", 0),
+            Option("topology", text, "PLAN", "star, tree, tree(fan_out=3) or ring (default star)", "star"),
+            Option("seed", whole(0), "N", "seed of everything drawn at random (default 0)", 0),
         ),
         "result": (
             Option(
                 "rtol",
-                _between("a number from 0", lambda x: 0 <= x < float("inf")),
+                between("a number from 0", lambda x: 0 <= x < float("inf")),
                 "R",
                 "relative difference that is still the same (default 1e-9)",
                 1e-9,
@@ -303,15 +196,16 @@ MODELS = Command(
     {
         "which": (
             Option("estimator", str, "NAME", "only these, with what leaves a node in words", several=True),
-            Option("features", _whole(1), "D", "columns of the generated rows (default: 10)"),
-            Option("classes", _whole(2), "C", "classes of the generated rows (default: 2)"),
+            Option("features", whole(1), "D", "columns of the generated rows (default: 10)"),
+            Option("classes", whole(2), "C", "classes of the generated rows (default: 2)"),
         )
     },
     closing="Rounds and bytes are measured: every estimator is fitted over 4 nodes on generated rows.",
 )
 
-COMMANDS = {command.name: command for command in (DEMO, RUN, VERIFY, MODELS, DOCTOR)}
+COMMANDS = {command.name: command for command in (DEMO, RUN, VERIFY, MODELS, DOCTOR, *COORDINATOR, *NODE, LOGIN, *RUNS)}
 
+_SECOND = {"runs": "list"}
 _CODES = "Exit status: 0 well, 1 the run failed, 2 bad usage or bad input, 130 interrupted."
 
 
@@ -327,6 +221,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: Command) -> None:
         self._command = command
         given = f" {command.positional}" if command.positional else ""
+        given = f" [{command.positional}]" if command.optional else given
         given += f" [{command.second}]" if command.second else ""
         super().__init__(
             f"atoll {command.name}",
@@ -368,21 +263,39 @@ class Parser(argparse.ArgumentParser):
             known = [f"--{option.name}" for option in (*self._command.options, *COMMON)]
             self.error(f"unknown option {name!r}; {closest(name, [*known, '--help'])}")
         first = self._command.positional
-        if first and getattr(found, first) is None:
+        if first and getattr(found, first) is None and not self._command.optional:
             self.error(f"{first} is missing; it comes first, before the options")
         return found
 
 
 def _add(group: argparse._ArgumentGroup, option: Option) -> None:
-    flag = f"--{option.name}"
+    flags = [f"-{option.short}"] * bool(option.short) + [f"--{option.name}"]
     if option.kind is None:
-        group.add_argument(flag, action="store_true", help=option.help)
+        group.add_argument(*flags, action="store_true", help=option.help)
     elif option.several:
         group.add_argument(
-            flag, type=option.kind, nargs="+", action="extend", metavar=option.metavar, default=None, help=option.help
+            *flags, type=option.kind, nargs="+", action="extend", metavar=option.metavar, default=None, help=option.help
         )
     else:
-        group.add_argument(flag, type=option.kind, metavar=option.metavar, default=None, help=option.help)
+        group.add_argument(*flags, type=option.kind, metavar=option.metavar, default=None, help=option.help)
+
+
+def spelled(words: Sequence[str]) -> list[str]:
+    """A command line with the second word of its command, where that may be left out."""
+    first, then = words[0] if words else "", words[1] if words[1:] else "--"
+    short = first in _SECOND and then.startswith("-") and then not in ("-h", "--help")
+    return [first, _SECOND[first], *words[1:]] if short else list(words)
+
+
+def shared(word: str) -> bool:
+    """Whether several commands begin with this word."""
+    return any(name.startswith(f"{word} ") for name in COMMANDS)
+
+
+def named(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The name of the command that a command line begins with, of one word or two, and what follows."""
+    n = 2 if shared(words[0]) else 1
+    return " ".join(words[:n]), list(words[n:])
 
 
 def parser(name: str) -> Parser:
@@ -390,26 +303,30 @@ def parser(name: str) -> Parser:
     return Parser(COMMANDS[name])
 
 
-def overview() -> str:
-    """The help of ``atoll`` itself."""
-    width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()]
+def overview(first: str = "") -> str:
+    """The help of ``atoll`` itself, or of the commands that begin with a word."""
+    there = [command for name, command in COMMANDS.items() if not first or name.startswith(f"{first} ")]
+    width = max(len(command.name) for command in there) + 2
+    example = there[0].example if first else "atoll demo"
+    what = [
+        "Train one scikit-learn estimator over many nodes: distributed over machines of yours, or",
+        "federated over data that stay where they are.",
+        "",
+    ]
     return "\n".join(
         [
             "Example:",
-            "  atoll demo",
+            f"  {example}",
             "",
-            "usage: atoll COMMAND [options]",
+            f"usage: atoll {first or 'COMMAND'} {'COMMAND ' if first else ''}[options]",
             "",
-            "Train one scikit-learn estimator over many nodes: distributed over machines of yours, or",
-            "federated over data that stay where they are.",
-            "",
+            *([] if first else what),
             "commands:",
-            *lines,
+            *(f"  {command.name:<{width}}{command.summary}" for command in there),
             "",
             "options:",
             f"  {'--help':<{width + 3}}show this, or with a command its own help",
-            f"  {'--version':<{width + 3}}show the version",
+            *([] if first else [f"  {'--version':<{width + 3}}show the version"]),
             "",
             _CODES,
             "",

@@ -25,6 +25,7 @@ from atoll.cli.compare import (
 )
 from atoll.cli.estimators import make
 from atoll.cli.output import finish, writable
+from atoll.cli.over_silos import run_at
 from atoll.cli.pipelines import in_short, pipeline_of
 from atoll.cli.scripts import run_script
 from atoll.cli.settings import Settings, gather
@@ -52,6 +53,8 @@ def execute(args: Namespace) -> int:
     """
     settings = gather(args)
     estimator = _estimator(settings)
+    if settings.at is not None:
+        return run_at(settings, estimator, args)
     task = task_of(estimator)
     _check_target(estimator, settings, task)
     path, predictions = writable(settings.report), writable(settings.predictions)
@@ -108,7 +111,7 @@ def _nodes(settings: Settings) -> Nodes:
 def _read(settings: Settings, estimator: Any) -> Dataset:
     """The table; a regressor's whole numbers are a quantity, not classes."""
     table = read_table(
-        settings.file, settings.target, drop=settings.drop, node=settings.node_column, kinds=as_given(estimator)
+        str(settings.file), settings.target, drop=settings.drop, node=settings.node_column, kinds=as_given(estimator)
     )
     name = type(estimator).__name__
     if is_classifier(estimator) and table.task == "regression":

@@ -8,20 +8,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from atoll.cli.arguments import Option
+from atoll.cli.asking_options import SILO_KEYS
 from atoll.cli.estimators import parse_value, parse_values
-from atoll.cli.options import RUN, Option
+from atoll.cli.options import RUN
 from atoll.errors import InvalidData, UnknownName, closest, explain
 
 __all__ = ["Settings", "gather", "read_experiment"]
 
-_PATHS = ("file", "journal", "predictions", "report")
+_PATHS = ("file", "journal", "predictions", "report", "save")
 _OPTIONS = {option.key: option for option in RUN.options}
 
 
 class Settings(NamedTuple):
     """What ``atoll run`` is to do; see its help."""
 
-    file: str
+    file: str | None
     target: str | None
     drop: tuple[str, ...]
     test_size: float
@@ -43,6 +45,11 @@ class Settings(NamedTuple):
     report: str
     predictions: str | None
     quiet: bool
+    at: str | None = None
+    data: str | None = None
+    sites: tuple[str, ...] = ()
+    name: str | None = None
+    save: str | None = None
 
     def shown(self) -> dict[str, str]:
         """The settings that are in force, by the names of the options."""
@@ -81,10 +88,19 @@ def gather(args: Namespace) -> Settings:
         **given,
         "set": parameters,
     }
-    if "file" not in found:
+    _check_place(values)
+    if "file" not in found and values["at"] is None:
         raise InvalidData(explain("the experiment names no table", where=path, hint='file = "measurements.csv"'))
     _check_estimator(values)
     return _settled(values)
+
+
+def _check_place(values: dict[str, Any]) -> None:
+    """What only means something where nodes keep their rows."""
+    given = [key for key in SILO_KEYS if values[key] not in (None, ())]
+    if given and values["at"] is None:
+        hint = "--at URL, of the coordinator; without it the rows of a file are dealt to nodes here"
+        raise InvalidData(explain(f"{given[0]} is for nodes that keep their rows", got=values[given[0]], hint=hint))
 
 
 def _check_estimator(values: dict[str, Any]) -> None:
@@ -109,7 +125,9 @@ def _settled(values: dict[str, Any]) -> Settings:
             hint = "leave --trust or --node-column out"
             raise InvalidData(explain("rows that belong to nodes are trained on federated", got=trust, hint=hint))
     settled = {
+        "file": values.get("file"),
         "drop": tuple(values["drop"]),
+        "sites": tuple(values["sites"]),
         "nodes": values["nodes"] or 4,
         "partition": values["partition"] or "iid",
         "trust": trust or ("distributed" if column is None else "federated"),

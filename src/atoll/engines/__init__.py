@@ -10,12 +10,24 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
-from atoll.engines.base import Done, Engine, Pending, engines
+from atoll.engines.base import Done, Engine, Pending, Remote, Reporting, engines
 from atoll.engines.inprocess import InProcess
+from atoll.errors import MissingExtra, explain
 
-__all__ = ["Done", "Engine", "InProcess", "Pending", "close_all", "engines", "find", "live"]
+__all__ = [
+    "Done",
+    "Engine",
+    "InProcess",
+    "Pending",
+    "Remote",
+    "Reporting",
+    "close_all",
+    "engines",
+    "find",
+    "live",
+]
 
 
 @engines.register("processes")
@@ -25,6 +37,7 @@ def _processes(n_workers: int | None) -> Engine:
     return make(n_workers)
 
 
+_SILOS = "silos"  # a plug-in that Atoll itself brings
 _lock = threading.Lock()
 _live: dict[tuple[str, int | None], Engine] = {}
 
@@ -59,13 +72,28 @@ def find(name: str) -> Callable[[int | None], Engine]:
     ------
     UnknownName
         With the nearest names.
+    MissingExtra
+        If it needs a package that is not installed.
     """
     if name in engines:
         return engines[name]
     for entry in entry_points(group="atoll.engines"):
         if entry.name == name:
-            return engines.add(name, entry.load())
+            return engines.add(name, _loaded(entry))
+    if name == _SILOS:
+        hint = "install atoll again: pip install 'atoll[silo]', or in a checkout make setup"
+        raise MissingExtra(explain("this installation does not know how to reach silos", hint=hint))
     return engines[name]
+
+
+def _loaded(entry: EntryPoint) -> Callable[[int | None], Engine]:
+    try:
+        make: Callable[[int | None], Engine] = entry.load()
+    except ImportError as error:
+        hint = "pip install 'atoll[silo]'" if entry.value.startswith("atoll.") else None
+        what = f"engine {entry.name!r} needs a package that is not installed"
+        raise MissingExtra(explain(what, got=error, hint=hint)) from None
+    return make
 
 
 @atexit.register

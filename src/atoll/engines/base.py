@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from atoll.messages import Exchange, Outcome
+from atoll.messages import DEFAULT_RULE, Exchange, Outcome, Rule
 from atoll.shards import Shard
 from atoll.specs import Registry
 
-__all__ = ["Done", "Engine", "Handover", "Pending", "engines"]
+__all__ = ["Done", "Engine", "Handover", "Pending", "Remote", "Reporting", "engines"]
 
 
 class Pending(Protocol):
@@ -26,6 +27,37 @@ class Pending(Protocol):
 
 class Handover(list[Shard]):
     """Shards that their owner gives up: an engine that copies them may let go of each as it is copied."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A data set at nodes that keep their rows, in place of shards: a value, without handles or secrets.
+
+    Attributes
+    ----------
+    url : str
+        Of the coordinator that knows the nodes.
+    data : str or None
+        Name of the data set; None: the only one that there is.
+    nodes : tuple of str
+        Names of the nodes, in order of their numbers; empty: all that offer the data set.
+    rows : tuple of int
+        Per node, how many rows it has; empty while nobody has asked.
+    home : str or None
+        Folder with the logins of this machine's user; None: the usual one.
+    rule : Rule
+        When the question ends how many rows there are.
+    patience : float
+        Seconds for which a coordinator that cannot be reached is tried again.
+    """
+
+    url: str
+    data: str | None = None
+    nodes: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    home: str | None = None
+    rule: Rule = DEFAULT_RULE
+    patience: float = 300.0
 
 
 class Done(NamedTuple):
@@ -45,8 +77,8 @@ class Done(NamedTuple):
 class Engine(Protocol):
     """Where nodes run. An engine executes tasks and adds what comes back; it never decodes or finishes."""
 
-    def attach(self, shards: Sequence[Shard] | str) -> str:
-        """Take shards, in order of node numbers, or the name of a data set at the nodes; returns a key."""
+    def attach(self, rows: Sequence[Shard] | Remote) -> str:
+        """Take shards, in order of node numbers, or say which rows at their nodes are meant; returns a key."""
         ...
 
     def submit(self, key: str, x: Exchange) -> Pending:
@@ -63,6 +95,33 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End all workers and give everything back."""
+        ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """An engine whose nodes keep their rows, and whose runs others see: it is told when they begin and end."""
+
+    def remote(self, key: str) -> Remote:
+        """What is attached, complete: data set, nodes and rows."""
+        ...
+
+    def begin(self, key: str, run: str, purpose: str) -> None:
+        """Open a run, or go on with it.
+
+        Parameters
+        ----------
+        key : str
+            Of what is attached.
+        run : str
+            Its name.
+        purpose : str
+            What for, in words that owners of nodes are shown.
+        """
+        ...
+
+    def end(self, key: str, run: str, error: BaseException | None) -> None:
+        """Say that a run is done, or what made it fail."""
         ...
 
 

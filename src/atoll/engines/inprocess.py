@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Sequence
 
-from atoll.engines.base import Done, Pending, engines
+from atoll.engines.base import Done, Pending, Remote, engines
 from atoll.engines.mixing import deliver, outbox, settle
 from atoll.errors import InvalidData, explain
 from atoll.memory import Store
@@ -25,12 +25,13 @@ class InProcess:
         self._keys = itertools.count()
         self._attached: dict[str, tuple[tuple[Shard, ...], Store]] = {}
 
-    def attach(self, shards: Sequence[Shard] | str) -> str:
+    def attach(self, rows: Sequence[Shard] | Remote) -> str:
         """Keep references to the shards."""
-        if isinstance(shards, str):
-            raise InvalidData(explain("this engine takes rows, not the name of a data set", got=repr(shards)))
+        if isinstance(rows, Remote):
+            hint = "Federation.connect finds the engine that asks such nodes"
+            raise InvalidData(explain("this engine takes rows, not the name of a data set", got=rows.data, hint=hint))
         key = f"inprocess-{next(self._keys)}"
-        self._attached[key] = (tuple(shards), Store())
+        self._attached[key] = (tuple(rows), Store())
         return key
 
     def submit(self, key: str, x: Exchange) -> Pending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from atoll.shards import Shard, is_sparse, outputs, weight_names
 from atoll.table import Kind, Table
 from atoll.trees import Array, Tree
 
-__all__ = ["check_finite", "count_labels", "describe_rows"]
+__all__ = ["check_finite", "count_labels", "count_rows", "describe_rows"]
 
 _EMPTY: Tree = {
     "text": np.zeros(0, dtype="U1"),
@@ -34,7 +35,8 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     """What a node's rows look like; arrays of all nodes are joined in node order (`Each`).
 
     Classes travel in one of three arrays (text, integer, real) by the kind of the target, `n_classes` long per output.
-    A table tells in `columns` what each of its columns is, a matrix only where one of them has no values at all.
+    A table tells in `columns` what each of its columns is, a matrix only where one of them has no values at all, or
+    was given as whole numbers or truth values.
 
     `wildest` is 0, 1 where a value is missing, 2 where one is infinite. A node whose weights are not finite, or below
     zero, refuses.
@@ -46,7 +48,7 @@ def describe_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
     weighing = _check_weights(shard)
     if ctx.settings.get("ensure_targets", False) and shard.y is not None and shard.y.dtype.kind == "f":
         assert_all_finite(shard.y, input_name="y")
-    names, kinds = shard.feature_names or (), _kinds(shard.X)
+    names, kinds = shard.feature_names or (), _kinds(shard.X, shard.given)
     tree: Tree = {
         "rows": np.array([shard.n_rows], dtype=np.int64),
         "features": np.array([shard.n_features], dtype=np.int64),
@@ -71,20 +73,26 @@ def _dtype(X: Any) -> str:
     return f"{X.source} {'objects' if X.boxed else 'text'}" if isinstance(X, Table) else X.dtype.str
 
 
-def _kinds(X: Any) -> Array:
-    """What each column is, shape (d, 4) of text; (0, 4) for a matrix whose columns all hold numbers."""
+def _kinds(X: Any, given: tuple[str, ...] | None) -> Array:
+    """What each column is, shape (d, 4) of text; (0, 4) for a matrix whose columns were all given as floats."""
     kinds: tuple[Kind, ...] = ()
     if isinstance(X, Table):
         kinds = X.form.columns
-    elif not is_sparse(X) and len(X) and np.isnan(X[0]).any():
+    elif not is_sparse(X) and len(X) and (given or np.isnan(X[0]).any()):
         empty = np.isnan(X[0])
         empty[empty] = np.isnan(X[:, empty]).all(axis=0)
-        kinds = _of_matrix(X.dtype, empty) if empty.any() else ()
+        kinds = _of_matrix(given or (X.dtype.str,) * len(empty), empty) if given or empty.any() else ()
     return np.array([[k.holds, k.dtype, str(k.coded), k.declared] for k in kinds], dtype=np.str_).reshape(-1, 4)
 
 
-def _of_matrix(dtype: np.dtype[Any], empty: Array) -> tuple[Kind, ...]:
-    return tuple(Kind("nothing" if e else "numbers", dtype.str, False, "") for e in empty.tolist())
+def _of_matrix(dtypes: Sequence[str], empty: Array) -> tuple[Kind, ...]:
+    return tuple(Kind("nothing" if e else "numbers", t, False, "") for t, e in zip(dtypes, empty.tolist(), strict=True))
+
+
+@operation("describe.rows", discloses="the number of its rows")
+def count_rows(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``rows`` of shape (1,), int64; joined (`Each`), nodes know from it which number their first row has."""
+    return Reply({"rows": np.array([shard.n_rows], dtype=np.int64)})
 
 
 @operation("describe.finite", discloses="that its rows, as the model is to see them, are complete")

@@ -14,8 +14,8 @@ import numpy as np
 from atoll import __version__, svg
 from atoll.errors import InvalidData, explain
 from atoll.evaluation import Evaluation
+from atoll.markup import RING, STYLE, Cell, breakable, cells, details, picture, table, text
 from atoll.partition import PartitionReport
-from atoll.report.markup import RING, STYLE, Cell, breakable, cells, details, picture, table, text
 from atoll.report.records import Report, Result
 from atoll.report.training import training
 from atoll.run import Run, human_bytes

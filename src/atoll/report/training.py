@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from atoll.display import middle_left_out, shown
 from atoll.errors import InvalidData
-from atoll.report.markup import cells, details, picture, table, text
+from atoll.markup import cells, details, picture, table, text
 from atoll.run import Run, human_bytes
 from atoll.svg import Line, lines
 from atoll.training.curves import AXES, curve, metrics_of

@@ -1,0 +1,73 @@
+"""The options of the commands for real silos."""
+
+from __future__ import annotations
+
+from atoll.cli.arguments import Command, Option, between, one_of, text, whole
+
+__all__ = ["COORDINATOR"]
+
+_HOURS = between("hours above 0", lambda x: 0 < x <= 24 * 366)
+_SECONDS = between("seconds above 0", lambda x: 0 < x < float("inf"))
+_DIR = Option("dir", text, "DIR", "folder of the coordinator (default ./coordinator)", "coordinator")
+
+COORDINATOR = (
+    Command(
+        "coordinator start",
+        "begin to coordinate: keys and a certificate are made when they are missing",
+        "atoll coordinator start ./coordinator",
+        {
+            "where": (
+                Option("port", whole(0), "N", "port to listen at; 0: any free one (default that of the last start, or "
+                       "8443)", short="p"),
+                Option("host", text, "ADDRESS", "address to listen at; 0.0.0.0: reachable from everywhere (default "
+                       "127.0.0.1)", "127.0.0.1"),
+                Option("url", text, "URL", "where members reach the coordinator (default this machine at the port)"),
+                Option("behind-proxy", None, "", "a reverse proxy on this machine ends TLS: speak plain HTTP to it"),
+            ),
+            "rules": (
+                Option("lost-after", _SECONDS, "S", "seconds that a node may be away before open questions go on "
+                       "without it (default 60)", 60.0),
+            ),
+            "dashboard": (Option("open", None, "", "open the dashboard in a browser"),),
+        },
+        "DIR",
+        "folder for all that the coordinator keeps; made when it is missing",
+        "Ends in good order with Ctrl-C or SIGTERM: members are told to come back, and nothing is lost.",
+    ),
+    Command(
+        "coordinator invite",
+        "print a token with which one member joins, once",
+        "atoll coordinator invite clinic-a --role node",
+        {
+            "invitation": (
+                Option("role", one_of("node", "researcher", "viewer", "admin"), "ROLE",
+                       "node, researcher, viewer or admin (default node)", "node"),
+                Option("hours", _HOURS, "H", "hours for which it is good (default 72)", 72.0),
+                _DIR,
+            )
+        },
+        "NAME",
+        "name of the member to be",
+        "Works beside a running coordinator, and on the folder of one that is not running.",
+    ),
+    Command(
+        "coordinator members",
+        "list everybody who has joined",
+        "atoll coordinator members --dir ./coordinator",
+        {"coordinator": (_DIR,)},
+    ),
+    Command(
+        "coordinator revoke",
+        "end a membership at once",
+        "atoll coordinator revoke clinic-a",
+        {"coordinator": (_DIR,)},
+        "NAME",
+        "name of the member",
+    ),
+    Command(
+        "coordinator login",
+        "print an address that opens the dashboard once",
+        "atoll coordinator login --dir ./coordinator",
+        {"coordinator": (_DIR, Option("open", None, "", "open it in a browser"))},
+    ),
+)  # fmt: skip

@@ -1,0 +1,98 @@
+"""Which nodes have hung up, as far as the event loop can tell.
+
+A node that is killed closes its connections at once, and one whose machine vanished loses them when the kernel has
+asked in vain. Either way it has a few seconds to come back before the broker is told that it is away. Behind a reverse
+proxy connections are the proxy's; there only a poll that ends before its time says something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from atoll.silo.server.connection import Connection
+
+__all__ = ["GRACE", "Presence"]
+
+GRACE = 3.5
+"""Seconds that a node has to come back after it closed its connection."""
+
+_LOST = 0.5  # seconds, after the kernel has already waited
+
+
+class Presence:
+    """Connections of nodes, and polls that wait.
+
+    Parameters
+    ----------
+    away : callable
+        Called with the name of a node that has hung up and not come back.
+    behind_proxy : bool
+        Whether connections are those of a proxy.
+    """
+
+    def __init__(self, away: Callable[[str], None], *, behind_proxy: bool = False) -> None:
+        self._away = away
+        self._behind_proxy = behind_proxy
+        self._connections: dict[str, set[Connection]] = {}
+        self._polls: dict[str, int] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def polling(self) -> int:
+        """How many nodes wait for work."""
+        return len(self._polls)
+
+    def heard(self, node: str, connection: Connection | None) -> None:
+        """A signed request of a node has come."""
+        timer = self._timers.pop(node, None)
+        if timer is not None:
+            timer.cancel()
+        if connection is not None and connection.member != node and not self._behind_proxy:
+            self._leave(connection)
+            connection.member = node
+            connection.lost = self._lost
+            self._connections.setdefault(node, set()).add(connection)
+
+    def poll(self, node: str) -> None:
+        """A node waits for work."""
+        self._polls[node] = self._polls.get(node, 0) + 1
+
+    def polled(self, node: str, *, gone: bool) -> None:
+        """A poll has ended: it was answered, or the node has hung up."""
+        left = self._polls.pop(node, 1) - 1
+        if left > 0:
+            self._polls[node] = left
+        elif gone and node not in self._connections:
+            self._expect(node, GRACE)
+
+    def close(self) -> None:
+        """The server ends; nobody is told any more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._connections.clear()
+
+    def _lost(self, connection: Connection, error: Exception | None) -> None:
+        node = connection.member
+        if self._leave(connection) == 0:
+            self._expect(node, GRACE if error is None else _LOST)
+
+    def _leave(self, connection: Connection) -> int | None:
+        """Take a connection from its node; how many that has left, None if it was not its."""
+        there = self._connections.get(connection.member)
+        if there is None or connection not in there:
+            return None
+        there.discard(connection)
+        if not there:
+            del self._connections[connection.member]
+        return len(there)
+
+    def _expect(self, node: str, seconds: float) -> None:
+        """Call a node away unless something is heard of it in time."""
+        if node not in self._timers:
+            self._timers[node] = asyncio.get_running_loop().call_later(seconds, self._silent, node)
+
+    def _silent(self, node: str) -> None:
+        self._timers.pop(node, None)
+        self._away(node)

@@ -1,0 +1,162 @@
+"""``atoll login``, ``atoll runs`` and ``atoll run --at``: what somebody types who asks nodes elsewhere."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from atoll import Federated, Federation, models, wire
+from atoll.engines import close_all
+from atoll.messages import Outcome
+from atoll.shards import Shard
+from atoll.silo import api, engine
+from silo.serving import admin, joined, running
+from silo.twin import Twin, login
+
+X, Y = load_iris(return_X_y=True)
+URL = "https://silo.example.org"
+
+
+@pytest.fixture
+def twin(monkeypatch, tmp_path):
+    close_all()
+    made = Twin({"iris": [Shard.of(name, X[i::2], Y[i::2]) for i, name in enumerate(["accra", "berlin"])]})
+    monkeypatch.setattr(engine, "Client", made.client)
+    monkeypatch.setenv("ATOLL_HOME", str(tmp_path / "home"))
+    login(tmp_path / "home")
+    yield made
+    close_all()
+
+
+def experiment(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+LOGISTIC = 'estimator = "linear_model.LogisticRegression"\ndata = "iris"\n[set]\ntol = 0.05\n'
+
+
+def test_an_experiment_is_run_over_silos(atoll, twin, tmp_path):
+    file = experiment(tmp_path / "experiment.toml", f'save = "model.atoll"\n{LOGISTIC}')
+    said = atoll("run", file, "--at", URL, "--name", "study", "--json")
+    assert said.status == 0, said.err
+    data = said.data()
+    assert (data["run"], data["nodes"], data["rows"]) == ("study", ["accra", "berlin"], [75, 75])
+    assert data["evaluation"]["metrics"]["accuracy"]["all"] > 0.9
+    assert {one["op"] for one in data["left"]} >= {"describe.schema"}
+    here = Federation.from_shards([(X[i::2], Y[i::2]) for i in (0, 1)], names=["accra", "berlin"], random_state=42)
+    model = Federated(LogisticRegression(tol=0.05)).fit(here).estimator_
+    found = models.from_bytes((tmp_path / "model.atoll").read_bytes())
+    assert found.coef_.tobytes() == model.coef_.tobytes()
+    assert twin.runs["study"].state == "done"
+    asked = len(twin.tasks)
+    again = atoll("run", file, "--at", URL, "--name", "study")
+    assert again.status == 0
+    assert len(twin.tasks) == asked + 1, "only the rows were counted again"
+    assert "LogisticRegression over 150 rows of 2 nodes: accra, berlin" in again.out
+    assert "what left each node:" in again.out
+
+
+def test_neighbours_are_judged_on_rows_of_ones_own(atoll, twin, iris, tmp_path):
+    text = 'estimator = "neighbors.KNeighborsClassifier"\nat = "https://silo.example.org"\n'
+    said = atoll("run", experiment(tmp_path / "knn.toml", text))
+    assert said.status == 0, said.err
+    assert "is judged on rows of your own" in said.out
+    own = np.column_stack([X[::5], Y[::5]])
+    np.savetxt(tmp_path / "own.csv", own, delimiter=",", header="a,b,c,d,species", comments="", fmt=["%g"] * 4 + ["%d"])
+    text += 'file = "own.csv"\ntarget = "species"\n'
+    said = atoll("run", experiment(tmp_path / "knn.toml", text), "--json")
+    assert said.data()["score"] > 0.9
+    assert atoll("run", experiment(tmp_path / "k.toml", text + 'save = "m"\n')).status != 0
+
+
+def test_a_run_that_fails_exits_with_the_reason(atoll, twin, tmp_path):
+    file = experiment(tmp_path / "experiment.toml", LOGISTIC)
+    twin.away = {"berlin"}
+    said = atoll("run", file, "--at", URL)
+    assert said.status == 1
+    assert "the node is away" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--at", URL, "--engine", "processes"], "nodes that keep their rows are where they are"),
+        (["--at", URL, "--data", "irsi"], "no node offers 'irsi'"),
+        (["--at", URL, "--sites", "berlni"], "did you mean 'berlin'"),
+        (["--at", "https://elsewhere.example.org"], "no login for this coordinator"),
+        (["--sites", "berlin"], "is for nodes that keep their rows"),
+    ],
+    ids=["engine", "data", "sites", "login", "no-at"],
+)
+def test_what_cannot_be_is_said(atoll, twin, tmp_path, words, reason):
+    said = atoll("run", experiment(tmp_path / "experiment.toml", 'estimator = "decomposition.PCA"\n'), *words)
+    assert said.status == 2
+    assert reason in said.err
+
+
+def test_an_experiment_without_a_table_needs_nodes(atoll, tmp_path):
+    said = atoll("run", experiment(tmp_path / "experiment.toml", 'estimator = "decomposition.PCA"\n'))
+    assert (said.status, "names no table" in said.err) == (2, True)
+
+
+def test_logging_in_and_looking_after_runs(atoll, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATOLL_HOME", str(tmp_path / "home"))
+    with running(tmp_path / "coordinator") as coordinator:
+        by = admin(coordinator)
+        joined(by, "accra")
+        told = by.ask("POST", "/v1/invites", api.Invite(name="ada", role="researcher")).read(api.Invitation)
+        url = coordinator.local_url
+        said = atoll("login", url, told.token)
+        assert said.status == 0, said.err
+        assert "ada, researcher" in said.out
+        assert atoll("login", url, told.token, "--json").data()["name"] == "ada", "the same key may repeat it"
+        assert atoll("runs").out == "no runs yet\n"
+        e = engine.Silos()
+        profile = engine.Profile.find(url)
+        client = e._client(profile, 10.0)
+        opening = api.RunOpening(purpose="KMeans", data="iris", nodes=("accra",))
+        client.put("/v1/runs/study", api.Opened, opening)
+        for words in (["runs"], ["runs", "list", "--at", url], ["runs", "--at", url]):
+            said = atoll(*words)
+            assert said.status == 0, said.err
+            assert "KMeans" in said.out
+        assert "state: running" in atoll("runs", "show", "study").out
+        assert atoll("runs", "show", "study", "--json").data()["nodes"] == ["accra"]
+        said = atoll("runs", "show", "studi")
+        assert "did you mean 'study'" in said.err
+        assert "given up" in atoll("runs", "end", "study").out
+        assert json.loads(atoll("runs", "--json").out)["runs"][0]["state"] == "failed"
+        e.close()
+        by.close()
+
+
+def test_a_token_is_looked_at_before_anything_is_sent(atoll, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATOLL_HOME", str(tmp_path / "home"))
+    said = atoll("login", "https://127.0.0.1:1", "atoll_mistyped")
+    assert said.status == 1
+    assert "mistyped" in said.err
+    assert "the token is missing" in atoll("login", "https://127.0.0.1:1").err
+
+
+def test_rounds_are_shown_with_who_did_not_answer(atoll, twin, monkeypatch):
+    from atoll.cli import runs
+
+    outcome = Outcome(None, (0,), {1: "NotApproved: the owner\nhas not allowed this"}, {0: 8}, {}, 0.25)
+    state = api.State(state="closed", outcome=wire.encode(outcome))
+    status = api.RunStatus(
+        name="study", owner="ada", purpose="PCA", data="iris", nodes=("accra", "berlin"), state="running", exchanges=1,
+        started=0.0, changed=0.0,
+    )  # fmt: skip
+    monkeypatch.setattr(runs, "_runs", lambda client: [status])
+    waiting = api.State(state="open", missing=(1,))
+    monkeypatch.setattr(runs, "_rounds", lambda client, run, last: [(0, state), (1, waiting)])
+    said = atoll("runs", "show", "study")
+    assert said.status == 0, said.err
+    assert "NotApproved: the owner" in said.out
+    assert "waits for berlin" in said.out
+    assert atoll("runs", "show", "study", "--json").data()["rounds"][0]["refused"]["1"].startswith("NotApproved")
