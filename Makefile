@@ -40,7 +40,7 @@ tables: $(VENV)/.dev  ## measure again what docs/supported.md and docs/exactness
 	$(BIN)/python docs/tables.py
 
 experiments: $(VENV)/.dev  ## measure again what docs/experiments.md says
-	$(BIN)/python benchmarks/heterogeneity.py 30 300 page
+	$(BIN)/python benchmarks/heterogeneity.py 20 300 5 page
 	$(BIN)/python benchmarks/digits_by_label.py 5 page
 
 docs: $(VENV)/.dev  ## build the documentation into docs/_build, warnings as errors

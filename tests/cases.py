@@ -164,6 +164,7 @@ def asked(name: str) -> dict[str, Asked]:
         "null.sleep": Asked({"seconds": 0.001}, {}, "Sum"),
         "describe.schema": Asked({"classes": True}, {}, "Each"),
         "describe.finite": Asked({}, {}, "Sum"),
+        "describe.rows": Asked({}, {}, "Each"),
         "describe.labels": Asked({"n_classes": [C]}, {}, "Sum", seen),
         "statistics.sums": Asked({}, {}, "Mean"),
         "statistics.weight": Asked({}, {}, "Sum"),

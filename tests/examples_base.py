@@ -28,6 +28,10 @@ class Example(NamedTuple):
         Whether it declares that chosen rows leave their nodes.
     exact : bool
         Whether it is held to the pooled fit.
+    forms : tuple of str
+        Further forms of the rows that it is held to the pooled fit on, where the estimator takes them; see `laws.forms`.
+    why : str
+        What keeps fitted numbers from agreeing to nine digits, where something does; the page of differences says so.
     """
 
     make: Callable[[str], Any]
@@ -37,6 +41,8 @@ class Example(NamedTuple):
     leave: tuple[str, ...] = ()
     sends_rows: bool = False
     exact: bool = True
+    forms: tuple[str, ...] = ("weights", "sparse", "missing")
+    why: str = ""
 
     def __call__(self, name: str) -> Any:
         return self.make(name)

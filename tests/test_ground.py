@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -18,7 +19,7 @@ from atoll.memory import Store
 from atoll.messages import Rule, digest
 from atoll.rng import as_seed, stream
 from atoll.specs import Registry, Spec, programs, read
-from atoll.trees import check, contract, finite, nbytes
+from atoll.trees import PIECE, Leaf, TreeSpec, check, contract, finite, nbytes, squares
 
 
 class TestErrors:
@@ -88,6 +89,35 @@ class TestTrees:
         check({"weight": np.array([100.0])}, spec)
         with pytest.raises(WireError):
             check({"weight": np.array([weight])}, spec)
+
+    @pytest.mark.parametrize("most", [4.9, 5.0])
+    def test_norms_are_bounded_over_all_floats_but_the_weight(self, most):
+        tree = {
+            "a": np.array([[3.0]]), "b": np.array([0, 4], np.float32), "n": np.array([99]),
+            "weight": np.array([99.0]), "name": np.array(["x"]),
+        }  # fmt: skip
+        spec = contract(tree)._replace(max_norm=most)
+        assert contract(tree).max_norm == np.inf
+        if most >= 5:
+            check(tree, spec)
+            return
+        check(tree, spec, values=False)
+        with pytest.raises(WireError, match=r"(?s)norm.*5\.0.*at most 4\.9"):
+            check(tree, spec)
+
+    @pytest.mark.parametrize("value", [np.inf, np.nan, 1e200])
+    def test_a_norm_that_is_no_number_is_out_of_range(self, value):
+        spec = TreeSpec({"a": Leaf("<f8", (2,), "nan")}, max_norm=1e300)
+        with pytest.raises(WireError, match="norm"):
+            check({"a": np.array([1.0, value])}, spec)
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.complex64, np.complex128])
+    def test_squares_are_added_in_pieces(self, dtype):
+        array = np.random.default_rng(0).normal(size=2 * PIECE + 5).astype(dtype)
+        exact = math.fsum(np.square(np.abs(array).astype(np.float64)).tolist())
+        assert squares(array) == pytest.approx(exact, rel=1e-12)
+        assert squares(array) == sum([squares(array[i : i + PIECE]) for i in range(0, array.size, PIECE)])
+        assert squares(np.arange(5)) == 0
 
     def test_wildness(self):
         assert [finite(np.array(a)) for a in ([1.0], [np.inf], [np.inf, np.nan], [1], ["a"])] == [

@@ -40,6 +40,26 @@ def same(a, b):
         assert a[name].tobytes() == b[name].tobytes()
 
 
+class TestAsItLies:
+    def test_what_comes_together_may_stay_together(self):
+        """Slots of one large array: copies of their parts, or the parts as they are; the same on the way to disk."""
+        whole = np.arange(3 * 128, dtype=np.float64)
+        for limit in (None, KB):
+            lies, copied = Store(limit), Store(limit)
+            for node in range(3):
+                part = whole[128 * node : 128 * (node + 1)]
+                lies.write(node, 1, -1, {"c": {"w": part, "t": part.reshape(8, 16).T}}, as_it_lies=True)
+                copied.write(node, 1, -1, {"c": {"w": part, "t": part.reshape(8, 16).T}})
+            for node in range(3):
+                same(lies.read(node, 1)["c"], copied.read(node, 1)["c"])
+                assert not lies.read(node, 1)["c"]["w"].flags.writeable
+            assert (lies.held, lies.spilled) == (copied.held, copied.spilled)
+            if limit is None:
+                assert np.shares_memory(lies.read(0, 1)["c"]["w"], whole)
+                assert not np.shares_memory(copied.read(0, 1)["c"]["w"], whole)
+        assert whole.flags.writeable, "what was given is left as it was"
+
+
 class TestSpilling:
     def test_a_small_store_opens_no_file(self):
         store = Store(10 * KB)

@@ -113,6 +113,14 @@ def test_bytes_are_those_of_the_arrays(ask):
     assert block(x, range(2), HELD, Store()).bytes == {0: 40, 1: 16}
 
 
+def test_a_norm_that_is_too_large_refuses_its_node_alone(ask):
+    x = ask({0: {"x": np.full(2, 9.0)}, 1: {"x": np.full(2, 3.0)}})
+    x = dataclasses.replace(x, expects=x.expects._replace(max_norm=5.0))
+    done = block(x, range(6), HELD, Store())
+    assert set(done.refused) == {0}
+    assert "norm" in done.refused[0]
+
+
 def test_a_digest_sees_everything_but_the_name_of_the_run(ask):
     x = ask({})
     assert dataclasses.replace(x, run="other").digest == x.digest

@@ -19,7 +19,6 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.linalg.lapack import dtpqrt
 
 from atoll.specs import Registry, Spec
 from atoll.trees import Array, Tree
@@ -218,6 +217,8 @@ def _about(tree: Tree, centre: Array) -> Array:
 
 def _stacked(a: Array, b: Array) -> Array:
     """The triangle of two triangles, one on top of the other; of pairs of them, where there are further dimensions."""
+    from scipy.linalg.lapack import dtpqrt  # 23 MB, which who only adds does without
+
     p = a.shape[-1]
     pairs = zip(a.reshape(-1, p, p), b.reshape(-1, p, p), strict=True)
     made = [dtpqrt(p, min(p, _PANEL), np.asfortranarray(top), np.asfortranarray(below))[0] for top, below in pairs]

@@ -93,10 +93,15 @@ class Store:
             self._drop(versions.pop(number))
         return self._trees(versions.get(base, {}))
 
-    def write(self, node: int, number: int, base: int, keep: Mapping[str, Tree]) -> None:
-        """Store version `number` of a node, built on version `base`."""
+    def write(self, node: int, number: int, base: int, keep: Mapping[str, Tree], *, as_it_lies: bool = False) -> None:
+        """Store version `number` of a node, built on version `base`.
+
+        With `as_it_lies` arrays are not copied out of what they are a part of, which then lives as long: good where all
+        of it is replaced together.
+        """
         versions = self._versions.setdefault(node, {})
-        slots = {**versions.get(base, {}), **{name: self._kept(node, name, tree) for name, tree in keep.items()}}
+        kept = {name: self._kept(node, name, tree, as_it_lies) for name, tree in keep.items()}
+        slots = {**versions.get(base, {}), **kept}
         for slot in slots.values():
             slot.versions += 1
         self._drop(versions.pop(number, {}))
@@ -117,8 +122,9 @@ class Store:
     def _tree(self, slot: _Slot) -> Tree:
         return dict(slot.tree) if slot.tree is not None else self._files[slot.file].read(slot)
 
-    def _kept(self, node: int, name: str, tree: Tree) -> _Slot:
-        slot = _Slot((node // NODES_PER_FILE, name), {key: _own(array) for key, array in tree.items()})
+    def _kept(self, node: int, name: str, tree: Tree, as_it_lies: bool) -> _Slot:
+        own = {key: _locked(a.view()) if as_it_lies and a.flags.c_contiguous else _own(a) for key, a in tree.items()}
+        slot = _Slot((node // NODES_PER_FILE, name), own)
         self.held += slot.size
         self._recent[id(slot)] = slot
         return slot

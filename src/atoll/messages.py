@@ -17,7 +17,7 @@ from atoll.errors import InvalidData, explain
 from atoll.specs import Spec
 from atoll.trees import Tree, TreeSpec
 
-__all__ = ["DEFAULT_RULE", "Exchange", "Outcome", "Reply", "Rule", "Saved", "digest"]
+__all__ = ["DEFAULT_RULE", "Exchange", "Outcome", "Reply", "Rule", "Saved", "digest", "n_blocks"]
 
 
 class Rule(NamedTuple):
@@ -218,3 +218,23 @@ def _feed(state: Any, value: object) -> None:
     else:
         text = repr(value.item() if isinstance(value, np.generic) else value)
         state.update(f"{type(value).__name__[0]}{len(text)}:{text};".encode())
+
+
+def n_blocks(n: int, size: int) -> int:
+    """How many blocks a cohort of n is answered in: as few of the powers of two as leave at most `size` in each.
+
+    Parameters
+    ----------
+    n : int
+        Positions; block k holds those from ``k n / blocks`` on.
+    size : int
+        The most positions of a block.
+
+    Returns
+    -------
+    int
+    """
+    blocks = 1
+    while -(-n // blocks) > size:
+        blocks *= 2
+    return blocks

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
-__all__ = ["as_seed", "shuffles", "stream"]
+__all__ = ["as_seed", "shuffles", "stream", "uniforms"]
 
 
 def stream(seed: int, step: int, node: int, use: str) -> Generator:
@@ -76,6 +76,28 @@ def shuffles(seed: int, step: int, nodes: NDArray[np.int64], n: int, epoch: int,
         of_node = _mixed(first + nodes.astype(np.uint64) * _GOLDEN)
         keys = _mixed(of_node[:, None] + second + np.arange(n, dtype=np.uint64) * _GOLDEN)
     return np.argsort(keys, axis=1, kind="stable")
+
+
+def uniforms(seed: int, ids: NDArray[np.int64], use: str) -> NDArray[np.float64]:
+    """A number from 0 to below 1 for each id, the same whatever the others are.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run.
+    ids : ndarray of shape (n,), int64
+        Of rows, say.
+    use : str
+        What the numbers are for.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+    """
+    base = hashlib.blake2b(f"{seed}/{use}".encode(), digest_size=8).digest()
+    with np.errstate(over="ignore"):
+        keys = _mixed(_mixed(np.frombuffer(base, dtype="<u8")[0] + ids.astype(np.uint64) * _GOLDEN))
+    return np.asarray((keys >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

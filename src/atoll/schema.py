@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,9 @@ class Schema(NamedTuple):
         Where rows are tables: what their columns are.
     uneven : bool
         Whether columns of a node stand in another order, or are of another type, than agreed.
+    given : tuple of str or None
+        NumPy's names for what the columns of a matrix were given as, where some were whole numbers or truth values on
+        every node.
     """
 
     nodes: tuple[str, ...]
@@ -70,6 +74,7 @@ class Schema(NamedTuple):
     infinite: bool = False
     form: Form | None = None
     uneven: bool = False
+    given: tuple[str, ...] | None = None
 
     @property
     def columns(self) -> tuple[Kind, ...] | None:
@@ -109,7 +114,7 @@ class Schema(NamedTuple):
             made: Any = sp.csr_matrix if self.sparse else np.zeros
             X = made((0, self.n_features), dtype=self.dtype)
         whole = Shard.of("(empty)", X, y, feature_names=self.feature_names, columns=columns, raw=True)
-        return empty_shard(whole)
+        return replace(empty_shard(whole), given=self.given)
 
     def seen(self, empty: Shard) -> Schema:
         """The same nodes with rows as a view shows them.
@@ -126,7 +131,7 @@ class Schema(NamedTuple):
         return self._replace(
             n_features=empty.n_features, feature_names=empty.feature_names, dtype=empty.X.dtype.str,
             sparse=is_sparse(empty.X), weights=weight_names(empty), n_outputs=outputs(empty.y),
-            form=empty.X.form if isinstance(empty.X, Table) else None, uneven=False,
+            form=empty.X.form if isinstance(empty.X, Table) else None, uneven=False, given=empty.given,
         )  # fmt: skip
 
 
@@ -181,6 +186,7 @@ def agree(nodes: Sequence[str], answers: Tree, *, empty: bool = False) -> Schema
         infinite=bool((answers["wildest"] == 2).any()),
         form=form,
         uneven=mixed or len(set(own)) > 1,
+        given=None if form is not None else _given(answers, own),
     )
 
 
@@ -204,6 +210,19 @@ def _form(nodes: Sequence[str], answers: Tree, names: Sequence[tuple[str, ...] |
         forms.append(Form(kinds, own, source, text == "objects"))
     agreed = Form.agreed(nodes, forms)
     return agreed, any(form != agreed for form in forms)
+
+
+def _given(answers: Tree, names: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    """What columns of numbers were given as on all nodes that have rows; None where that is floats."""
+    told, d = iter(answers["columns"].tolist()), int(answers["features"][0])
+    nodes = []
+    for own, some, rows in zip(names, answers["told"], answers["rows"], strict=True):
+        dtypes = [next(told)[1] for _ in range(d)] if some else ["<f8"] * d
+        if rows:
+            place = {name: i for i, name in enumerate(own or ())}
+            nodes.append([dtypes[place[name]] for name in names[0]] if names[0] and own != names[0] else dtypes)
+    agreed = tuple(np.result_type(*map(np.dtype, column)).str for column in zip(*nodes, strict=True))
+    return agreed if any(np.dtype(dtype).kind in "biu" for dtype in agreed) else None
 
 
 _TEXT = ("U", "O")

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from atoll.errors import InvalidData, explain
-from atoll.table import Table, is_frame
+from atoll.table import Table, given_as, is_frame
 from atoll.trees import Array, Tree, nbytes
 
 __all__ = [
@@ -52,6 +52,8 @@ class Shard:
         Further arrays with one entry per row (`sample_weight`, label codes of a view, …).
     object_text : bool
         Whether text labels came as Python objects, so that classes and predictions are given back as such.
+    given : tuple of str, or None
+        NumPy's names for what the columns of a matrix were given as, where some were whole numbers or truth values.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Shard:
     feature_names: tuple[str, ...] | None = None
     columns: Tree = field(default_factory=dict)
     object_text: bool = False
+    given: tuple[str, ...] | None = None
     _memo: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -117,6 +120,7 @@ class Shard:
             feature_names=names,
             columns={**inputs, **(columns or {})},
             object_text=target is not None and target.dtype.kind == "U" and np.asarray(y).dtype.kind == "O",
+            given=given_as(X, matrix.shape[1]) if isinstance(matrix, np.ndarray) else None,
         )
 
     @property
@@ -144,7 +148,8 @@ class Shard:
 
     def with_rows(self, X: Any) -> Shard:
         """Other values for the same rows, as a transformer makes them; targets, ids and columns stay."""
-        return replace(self, X=as_rows(X, where=f"node {self.name!r}", raw=True), feature_names=_column_names(X))
+        rows = as_rows(X, where=f"node {self.name!r}", raw=True)
+        return replace(self, X=rows, feature_names=_column_names(X), given=None)
 
     def select(self, which: Sequence[int] | Array) -> Shard:
         """Some of the columns, by position."""
@@ -153,7 +158,8 @@ class Shard:
         if isinstance(self.X, Table):
             return replace(self, X=self.X.select(at), feature_names=names)
         X = self.X[:, at]
-        return replace(self, X=X.tocsr() if is_sparse(X) else np.ascontiguousarray(X), feature_names=names)
+        given = None if self.given is None else tuple(self.given[i] for i in at)
+        return replace(self, X=X.tocsr() if is_sparse(X) else np.ascontiguousarray(X), feature_names=names, given=given)
 
     def take(self, rows: Array | slice, name: str | None = None) -> Shard:
         """Some of the rows, by index or slice; ids and columns go with them."""
@@ -199,6 +205,8 @@ class Shard:
         tree["object_text"] = np.array([self.object_text])
         if self.feature_names is not None:
             tree["names"] = np.asarray(self.feature_names, dtype=np.str_)
+        if self.given is not None:
+            tree["given"] = np.asarray(self.given, dtype=np.str_)
         return tree | {f"column.{n}": a for n, a in self.columns.items()}
 
     @classmethod
@@ -216,7 +224,8 @@ class Shard:
             X = sp.csr_matrix(arrays, shape=(rows, columns), copy=False)
             X.has_sorted_indices = True
         more = {n.removeprefix("column."): a for n, a in tree.items() if n.startswith("column.")}
-        return cls(name, X, tree.get("y"), tree["ids"], names, more, bool(tree["object_text"][0]))
+        given = tuple(tree["given"].tolist()) if "given" in tree else None
+        return cls(name, X, tree.get("y"), tree["ids"], names, more, bool(tree["object_text"][0]), given)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_memo"}

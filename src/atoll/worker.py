@@ -16,7 +16,7 @@ from atoll.combine import Combine, Part, close, combines, push
 from atoll.context import Ctx
 from atoll.errors import AtollError, InvalidData
 from atoll.memory import Memory
-from atoll.messages import Exchange, Outcome, Reply
+from atoll.messages import Exchange, Outcome, Reply, n_blocks
 from atoll.operations import Operation, operations
 from atoll.shards import Shard, is_sparse, on_file
 from atoll.topology import HUB, Plan, Routed, is_mix, plans, route
@@ -63,7 +63,7 @@ class Bound:
         self.combine: Combine = combines[x.combine.name](**x.combine.settings)
         self.transform: Transform | None = build(x.transform) if x.transform else None
         self.see = viewer(x.view) if x.view else None
-        self._weighed = "weight" in x.expects.leaves
+        self._weighed = "weight" in x.expects.leaves or x.expects.max_norm < math.inf
         self._leaves = [
             (name, None if leaf.dtype == "U" else np.dtype(leaf.dtype), leaf.shape)
             for name, leaf in x.expects.leaves.items()
@@ -114,7 +114,7 @@ class Bound:
         ctxs = [Ctx(x.cohort[p], x.number, x.step, x.seed, x.settings, _NO_SLOTS, x.cohort) for p in positions]
         tree = None if ask is None else ask(seen, payloads, ctxs)
         if tree is not None:
-            check(tree, x.expects._replace(max_weight=x.expects.max_weight * len(positions)))
+            check(tree, _times(x.expects, len(positions)))
         return tree
 
     def _ask(self, shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
@@ -156,6 +156,11 @@ def _hold(tree: Tree, expects: TreeSpec, *, values: bool) -> None:
         raise InvalidData(f"{wild}\n  next:     scale the columns down: their sums or squares are not finite")
     if values:
         check(tree, expects)
+
+
+def _times(expects: TreeSpec, n: int) -> TreeSpec:
+    """The contract of the sum of so many contributions."""
+    return expects._replace(max_weight=expects.max_weight * n, max_norm=expects.max_norm * n)
 
 
 def _as_they_are(shard: Shard) -> Shard:
@@ -383,15 +388,11 @@ def segments(x: Exchange, positions: Iterable[int]) -> list[tuple[int, int, list
     size = int(x.settings["block"])
     if size == 1:
         return [(p, p + 1, [p]) for p in positions]  # as under every other plan
-    n, blocks, width = len(x.cohort), 1, 1
-    while -(-n // blocks) > size:
-        blocks *= 2
-    while width < n:
-        width *= 2
-    found: dict[int, list[int]] = {}
+    n, found = len(x.cohort), dict[int, list[int]]()
+    blocks = n_blocks(n, size)
     for p in positions:
         found.setdefault(p * blocks // n, []).append(p)
-    span = width // blocks
+    span = n_blocks(n, 1) // blocks
     return [(k * span, (k + 1) * span, members) for k, members in found.items()]
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from atoll.engines import close_all, engines, live
+from atoll.engines import Remote, close_all, engines, live
 from atoll.engines.inprocess import InProcess
 from atoll.errors import InvalidData, UnknownName
 from atoll.messages import Exchange, Rule
@@ -20,7 +20,7 @@ from atoll.worker import promise
 from cases import asked, combine, same_bits, shards
 
 WORKERS = {"inprocess": [None], "processes": [1, 2, 4]}
-LOCAL = [(name, n) for name in sorted(engines) for n in WORKERS[name]]
+LOCAL = [(name, n) for name in sorted(engines) for n in WORKERS.get(name, ())]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -161,7 +161,7 @@ def test_shards_given_back_are_gone(engine):
 
 def test_a_data_set_by_name_is_not_for_local_engines(engine):
     with pytest.raises(InvalidData, match="takes rows"):
-        engine.attach("iris")
+        engine.attach(Remote("https://silo.example.org", "iris"))
 
 
 def test_two_federations_do_not_meet(engine):

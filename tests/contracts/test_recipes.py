@@ -22,7 +22,20 @@ from atoll.recipes import find, supported
 from atoll.shards import Shard
 from atoll.worker import assemble, block
 from cases import LOADERS, PARTITIONS, data, parts, queries
-from laws import CLOSE, EXAMPLES, TRAINED, answers, attributes, rounding, settled
+from laws import (
+    CLOSE,
+    EXAMPLES,
+    TRAINED,
+    answers,
+    apart,
+    attributes,
+    fitted_numbers,
+    forms,
+    pooled_fit,
+    rounding,
+    settled,
+    settled_answers,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),  # three rounds, as pooled ones
@@ -86,7 +99,7 @@ def test_every_supported_estimator_has_an_example():
 def test_equal_to_pooled(exact, make, name, partition, n_nodes):
     """Laws 1, 2 and 10: scikit-learn's numbers on the pooled rows, ties apart, and those follow (distance, id)."""
     model, Q = fitted(make, name, partition, n_nodes), queries(name)
-    pooled = clone(model.estimator).fit(*data(name))
+    pooled = pooled_fit(make, name)
     got, expected, clear = answers(model, Q), answers(pooled, Q), settled(model.estimator, pooled, name)
     assert got.keys() == expected.keys()
     assert clear.sum() > len(Q) // 2
@@ -110,14 +123,34 @@ def only_ties_differ(got, expected, clear):
 
 @grid(SAMPLE)
 def test_fitted_attributes_are_those_of_the_pooled_fit(exact, make, name, partition, n_nodes):
-    model = fitted(make, name, partition, n_nodes)
-    pooled = clone(model.estimator).fit(*data(name))
+    model, pooled = fitted(make, name, partition, n_nodes), pooled_fit(make, name)
     got = attributes(model._model)
     for what, expected in attributes(pooled).items():
         if what.split("[")[0] in {*make.leave, *find(model.estimator).per_row}:
             continue
         assert (got[what].shape, got[what].dtype) == (expected.shape, expected.dtype), what
         np.testing.assert_allclose(got[what], expected, rtol=make.close, atol=make.atol, err_msg=what)
+
+
+FORMED = [("iris", "dirichlet", 5), ("diabetes", "label", 5)]
+
+
+@pytest.mark.filterwarnings("ignore")  # scikit-learn warns of some of these rows; other tests hear whether both do
+@pytest.mark.parametrize("form", ["weights", "sparse", "missing"])
+@pytest.mark.parametrize(
+    ("name", "partition", "n_nodes"),
+    [*FORMED, *(pytest.param(n, "one-row", 5, marks=pytest.mark.thorough) for n in LOADERS)],
+)
+def test_weights_sparse_rows_and_gaps(exact, make, form, name, partition, n_nodes):
+    """Law 1 where rows have weights, some of them zero, are sparse, or lack values: what scikit-learn takes of that."""
+    rows = forms(make, name).get(form) if name in make.names else None
+    pooled = None if rows is None else pooled_fit(make, name, form)
+    if rows is None or pooled is None:
+        pytest.skip("not for such rows")
+    model = Federated(rows.estimator).fit(Federation(rows.shards(name, n_nodes, partition)))
+    assert apart(fitted_numbers(make, name, model._model), fitted_numbers(make, name, pooled)) <= make.close
+    got, expected = (settled_answers(make, name, m, form) for m in (model, pooled))
+    assert apart(got, expected) <= make.close
 
 
 @grid(SAMPLE[1:4])

@@ -161,6 +161,42 @@ def test_rows_that_scikit_learn_refuses_are_refused_in_its_words(X):
     assert str(got.value).splitlines()[0] == str(expected.value).splitlines()[0]
 
 
+WHOLE = {
+    "int64": lambda: frame()[["whole", "yes"]].to_numpy(dtype=np.int64),
+    "uint8": lambda: frame()[["whole", "yes"]].to_numpy(dtype=np.uint8),
+    "truth": lambda: frame()[["yes"]].to_numpy(),
+    "list": lambda: frame()[["whole"]].to_numpy().tolist(),
+    "pandas": lambda: frame()[["half", "whole", "yes"]],
+    "polars": lambda: pl.from_pandas(frame()[["whole", "yes"]]),
+    "polars gaps": lambda: pl.DataFrame({"a": [1, None] * 35, "b": [1, 2] * 35}),
+}
+
+
+@pytest.mark.parametrize("engine", ["inprocess", "processes"])
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder()], ids=["OneHot", "Ordinal"])
+def test_whole_numbers_of_nodes_stay_whole(encoder, kind, engine):
+    """Categories have the type that they have pooled, and so have names of columns made of them."""
+    rows = WHOLE[kind]()
+    pooled = clone(encoder).fit(rows)
+    over = Federated(encoder).fit(Federation.simulate(rows, n_nodes=3, engine=engine, n_workers=1))._model
+    for got, expected in zip(over.categories_, pooled.categories_, strict=True):
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+    assert over.get_feature_names_out().tolist() == pooled.get_feature_names_out().tolist()
+
+
+def test_whole_numbers_on_one_node_and_halves_on_another():
+    whole, half = np.array([[1, 2], [3, 2]]), np.array([[0.5, 2.0], [3.0, 1.5]])
+    over = Federated(OneHotEncoder()).fit(Federation.from_shards([whole, half]))._model
+    pooled = OneHotEncoder().fit(np.concatenate([whole, half]))
+    assert [c.dtype for c in over.categories_] == [c.dtype for c in pooled.categories_]
+    mixed = [pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]}), pd.DataFrame({"b": [1.5, 2.5], "a": [2, 3]})]
+    over = Federated(OneHotEncoder()).fit(Federation.from_shards(mixed))._model
+    assert [c.tolist() for c in over.categories_] == [[1, 2, 3], [0.5, 1.5, 2.5]]
+    assert [c.dtype.kind for c in over.categories_] == ["i", "f"]
+
+
 def test_values_that_were_never_seen_are_refused_when_they_come():
     sites = Federation.from_shards([pd.DataFrame({"city": ["bern"]}), pd.DataFrame({"city": ["lyon"]})])
     model = Federated(OneHotEncoder()).fit(sites)

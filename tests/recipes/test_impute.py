@@ -177,12 +177,21 @@ def test_a_strategy_of_ones_own_is_refused_before_any_work():
         Distributed(SimpleImputer(strategy=np.nanmax)).fit(numbers())
 
 
+@pytest.mark.parametrize("size", [1e-270, 1e-200, 1e200, 1e306])
+def test_means_of_very_large_and_very_small_numbers(size):
+    """No square is taken, and no sum is too large on its way."""
+    X = np.delete(numbers(), 2, axis=1) / 2e8 * size
+    got, expected = Distributed(SimpleImputer(), n_nodes=3).fit(X), SimpleImputer().fit(X)
+    np.testing.assert_allclose(got.statistics_, expected.statistics_, rtol=1e-12)
+    np.testing.assert_allclose(got.transform(X), expected.transform(X), rtol=1e-12)
+
+
 def test_what_leaves_a_node():
     def asked(imputer, X):
         return [row.op for row in Distributed(imputer, n_nodes=3).fit(X).run_][1:]
 
     X = numbers()
-    assert asked(SimpleImputer(), X) == ["columns.moments"]
+    assert asked(SimpleImputer(), X) == ["columns.means"]
     assert asked(SimpleImputer(strategy="constant"), X) == ["categories.missing"]
     assert set(asked(SimpleImputer(strategy="median"), X)) == {"quantiles.count_below"}
     assert asked(SimpleImputer(strategy="most_frequent"), X) == ["categories.values", "categories.counts"]

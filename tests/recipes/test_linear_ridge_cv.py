@@ -170,6 +170,19 @@ def test_digits_that_scikit_learns_squares_lose():
     np.testing.assert_allclose(over.coef_, exact.coef_, rtol=1e-10)
 
 
+def test_classifier_is_as_exact_as_singular_values():
+    """`RidgeClassifierCV` takes no `gcv_mode`, but goes by its attribute; its eigenvalues of squares are 1e-9 off."""
+    X, y = load_breast_cancer(return_X_y=True)
+    pooled = RidgeClassifierCV(GRID)
+    pooled.gcv_mode = "svd"
+    pooled.fit(X, y)
+    over = Distributed(RidgeClassifierCV(GRID), n_nodes=5).fit(X, y)
+    assert over.alpha_ == pooled.alpha_
+    np.testing.assert_allclose(over.coef_, pooled.coef_, rtol=1e-12, atol=1e-12 * np.abs(pooled.coef_).max())
+    np.testing.assert_allclose(over.intercept_, pooled.intercept_, rtol=1e-12)
+    np.testing.assert_allclose(over.best_score_, pooled.best_score_, rtol=1e-12)
+
+
 @pytest.mark.parametrize("where", NODES)
 @pytest.mark.parametrize("weight", [None, "balanced"])
 @pytest.mark.parametrize("scoring", [None, "accuracy"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Lars, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
@@ -60,6 +61,17 @@ def preparation():
 
 def pipeline(**settings):
     return make_pipeline(preparation(), LogisticRegression(tol=1e-10, max_iter=2000, **settings))
+
+
+@pytest.mark.parametrize("engine", ["inprocess", "processes"])
+def test_whole_numbers_that_a_step_leaves_whole(engine):
+    """The contract of a round is the answer of rows without values, so these have to be of the same type."""
+    X = np.random.default_rng(0).integers(0, 4, size=(40, 2))
+    chain = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
+    over = Distributed(chain, n_nodes=3, engine=engine, n_workers=1).fit(X).estimator_
+    for got, expected in zip(over[-1].categories_, clone(chain).fit(X)[-1].categories_, strict=True):
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
 
 
 class TestMixedFrame:
@@ -295,3 +307,18 @@ class TestWeights:
             for model in (self.chain, Distributed(self.chain)):
                 with pytest.raises((TypeError, ValueError, KeyError)):
                     clone(model).fit(self.X, self.y, **{name: self.weight})
+
+    def test_that_name_a_step_of_nodes_which_takes_none(self):
+        """In scikit-learn's words, right after round 0."""
+        deep = make_pipeline(make_pipeline(StandardScaler(), PCA(2)), Lars())
+        sides = make_pipeline(ColumnTransformer([("pca", PCA(1), [0, 1])]), Ridge())
+        for model, name, words in (
+            (deep, "lars__sample_weight", "Lars.fit() got an unexpected keyword argument 'sample_weight'"),
+            (deep, "pipeline__pca__sample_weight", "PCA.fit() got an unexpected keyword argument 'sample_weight'"),
+            (sides, "columntransformer__pca__sample_weight", "PCA.fit() got an unexpected keyword"),
+            (self.chain, "lasso__sample_weight", "Pipeline.fit() got an unexpected keyword argument 'lasso__sample_w"),
+            (Ridge(), "ridge__sample_weight", "Ridge.fit() got an unexpected keyword argument 'ridge__sample_weight'"),
+        ):
+            sites = Federation.simulate(self.X, self.y, n_nodes=3, sample_weight={name: self.weight})
+            with pytest.raises(TypeError, match=re.escape(words)):
+                Federated(model).fit(sites)

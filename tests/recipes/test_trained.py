@@ -218,8 +218,6 @@ def test_some_nodes_in_a_round():
     ("estimator", "settings", "said"),
     [
         (MLPClassifier(solver="lbfgs"), {}, "solver='lbfgs' looks at all rows"),
-        (MLPClassifier(early_stopping=True), {}, "holds back no rows"),
-        (SGDClassifier(early_stopping=True), {}, "holds back no rows"),
         (SGDRegressor(average=True), {}, "no second, averaged model"),
         (NET, {"method": scaffold()}, "bends or counts plain gradient steps"),
         (ROWS, {"method": fedprox()}, "bends or counts plain gradient steps"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.linear_model import SGDRegressor
+from sklearn.neural_network import MLPRegressor
 
-from atoll import Federation
+from atoll import Distributed, Federation, train
 from atoll.algorithms import fedavg, knn_per, sgd
 from atoll.algorithms.memorizing import _best_share, _votes
+from atoll.engines.inprocess import InProcess
 from atoll.errors import InvalidData, NodeValueError
 from atoll.operations.training import SETTLED
 from training.softmax import Softmax, trained
@@ -124,3 +127,18 @@ def test_what_it_cannot_remember_is_refused():
     X, _ = blobs(20, 0, 0)
     with pytest.raises(NodeValueError, match="class numbers"):
         trained(Federation.from_shards([(X, np.linspace(0, 2, 20))]), knn_per(), LOCAL, 1, 3)
+
+
+@pytest.mark.parametrize("estimator", [MLPRegressor(), SGDRegressor()], ids=["net", "linear"])
+def test_numbers_are_refused_before_anybody_is_asked(estimator, monkeypatch):
+    monkeypatch.setattr(InProcess, "submit", lambda *_: pytest.fail("a node was asked"))
+    with pytest.raises(InvalidData, match=f"knn_per lets rows vote for their classes, and {type(estimator).__name__}"):
+        Distributed(estimator, 2, method=knn_per(), local=sgd()).fit(np.eye(4), np.arange(4.0))
+
+
+def test_a_loss_of_numbers_is_refused_before_anybody_is_asked(monkeypatch):
+    torch = pytest.importorskip("torch")
+    sites = Federation.from_shards([(np.eye(4, dtype=np.float32), np.arange(4, dtype=np.float32))])
+    monkeypatch.setattr(InProcess, "submit", lambda *_: pytest.fail("a node was asked"))
+    with pytest.raises(InvalidData, match="and MSELoss is for numbers"):
+        train(torch.nn.Linear(4, 1), torch.nn.MSELoss(), sites, knn_per())

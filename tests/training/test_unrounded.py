@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atoll.algorithms import fedasync, fedavg, fedbuff, sgd
+from atoll.algorithms import constant, fedasync, fedavg, fedbuff, sgd, step_decay
 from atoll.algorithms.base import Arrivals, Came
 from atoll.clock import devices
 from atoll.errors import InvalidData
@@ -31,6 +31,15 @@ def test_fedbuff_without_delay_is_fedavg() -> None:
     """All nodes are as fast as each other and all are waited for: nothing is ever stale."""
     one, other = course(fedavg(), 20), course(fedbuff(buffer=4), 20, pace=EVEN)
     np.testing.assert_allclose(other.model.w, one.model.w, rtol=1e-12)
+
+
+def test_the_server_s_rate_may_be_a_schedule() -> None:
+    fixed, said = (course(fedbuff(buffer=2, server_lr=rate), 6) for rate in (0.5, constant(0.5)))
+    assert np.array_equal(fixed.model.w, said.model.w)
+    fading = step_decay(0.5, every=3, factor=0.5)
+    early, late = (course(fedbuff(buffer=2, server_lr=fading), n).model.w for n in (3, 6))
+    assert np.array_equal(early, course(fedbuff(buffer=2, server_lr=0.5), 3).model.w)
+    assert not np.array_equal(late, fixed.model.w)
 
 
 def test_staleness_discounts_as_the_papers_say() -> None:

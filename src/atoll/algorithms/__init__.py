@@ -10,11 +10,11 @@ from __future__ import annotations
 from atoll.algorithms.adaptive import diloco, fedadagrad, fedadam, fedavgm, fedyogi
 from atoll.algorithms.asynchronous import fedasync, fedbuff
 from atoll.algorithms.averaging import fedavg, fedexp, fednova, fedprox, fedsam, qffl
-from atoll.algorithms.base import Algorithm, Done, Drift, Learner, Told, algorithms
+from atoll.algorithms.base import Algorithm, Done, Drift, Learner, Rate, Told, algorithms
 from atoll.algorithms.clusters import ifca
 from atoll.algorithms.corrected import feddyn, fedlin, mime, mimelite, proxskip, scaffold
 from atoll.algorithms.decentralized import Decentralized, decentralized, dpsgd, extra, gradient_tracking, push_sum
-from atoll.algorithms.local import Local, Rate, optimizer, own, sgd
+from atoll.algorithms.local import Local, optimizer, own, sgd
 from atoll.algorithms.masks import fedbabu, fedbn, fedper, fedrep, lg
 from atoll.algorithms.memorizing import knn_per
 from atoll.algorithms.personal import apfl, ditto, perfedavg

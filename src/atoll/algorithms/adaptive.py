@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from atoll.algorithms.averaging import mean_change
-from atoll.algorithms.base import Algorithm, Told, algorithms, below_one, positive
+from atoll.algorithms.base import Algorithm, Rate, Told, algorithms, below_one, positive
 from atoll.specs import Spec
 from atoll.trees import Array, Tree
 
@@ -18,14 +18,14 @@ __all__ = ["diloco", "fedadagrad", "fedadam", "fedavgm", "fedyogi"]
 
 
 @algorithms.register("fedavgm")
-def fedavgm(*, momentum: float = 0.9, server_lr: float = 1.0) -> Algorithm:
+def fedavgm(*, momentum: float = 0.9, server_lr: float | Rate = 1.0) -> Algorithm:
     """FedAvg with momentum at the server: ``v ← β v + Δ; x ← x + η_g v``, from ``v = 0``.
 
     Parameters
     ----------
     momentum : float, default=0.9
         The momentum β, below 1; 0 is FedAvg.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate η_g.
 
     Returns
@@ -41,7 +41,7 @@ def fedavgm(*, momentum: float = 0.9, server_lr: float = 1.0) -> Algorithm:
 
 
 @algorithms.register("diloco")
-def diloco(*, momentum: float = 0.9, server_lr: float = 0.7) -> Algorithm:
+def diloco(*, momentum: float = 0.9, server_lr: float | Rate = 0.7) -> Algorithm:
     """DiLoCo: Nesterov's momentum at the server, over nodes that take many steps of AdamW.
 
     ``v ← β v + Δ; x ← x + η_g (Δ + β v)``, from ``v = 0``. The steps are those of the local settings:
@@ -52,7 +52,7 @@ def diloco(*, momentum: float = 0.9, server_lr: float = 0.7) -> Algorithm:
     ----------
     momentum : float, default=0.9
         The momentum β, below 1. With 0, a rate of 1 and plain steps this is FedAvg.
-    server_lr : float, default=0.7
+    server_lr : float or callable, default=0.7
         The outer rate η_g.
 
     Returns
@@ -67,14 +67,14 @@ def diloco(*, momentum: float = 0.9, server_lr: float = 0.7) -> Algorithm:
 
 
 @algorithms.register("fedadagrad")
-def fedadagrad(*, server_lr: float = 0.1, beta1: float = 0.0, tau: float = 1e-3) -> Algorithm:
+def fedadagrad(*, server_lr: float | Rate = 0.1, beta1: float = 0.0, tau: float = 1e-3) -> Algorithm:
     """Adagrad at the server.
 
     ``m ← β₁ m + (1 − β₁) Δ; v ← v + Δ²; x ← x + η_g m / (√v + τ)``, from ``m = 0`` and ``v = τ²``.
 
     Parameters
     ----------
-    server_lr : float, default=0.1
+    server_lr : float or callable, default=0.1
         The server's rate η_g.
     beta1 : float, default=0
         How much of m is kept, below 1; 0 is Adagrad as it is known.
@@ -94,7 +94,7 @@ def fedadagrad(*, server_lr: float = 0.1, beta1: float = 0.0, tau: float = 1e-3)
 
 
 @algorithms.register("fedadam")
-def fedadam(*, server_lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Algorithm:
+def fedadam(*, server_lr: float | Rate = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Algorithm:
     """Adam at the server.
 
     ``m ← β₁ m + (1 − β₁) Δ; v ← β₂ v + (1 − β₂) Δ²; x ← x + η_g m / (√v + τ)``, from ``m = 0`` and ``v = τ²``. There
@@ -102,7 +102,7 @@ def fedadam(*, server_lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, 
 
     Parameters
     ----------
-    server_lr : float, default=0.1
+    server_lr : float or callable, default=0.1
         The server's rate η_g.
     beta1, beta2 : float, default=0.9 and 0.99
         How much of m and v is kept, below 1.
@@ -123,7 +123,7 @@ def fedadam(*, server_lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, 
 
 
 @algorithms.register("fedyogi")
-def fedyogi(*, server_lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Algorithm:
+def fedyogi(*, server_lr: float | Rate = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Algorithm:
     """Yogi at the server: like Adam, but v changes by no more than the new square.
 
     ``m ← β₁ m + (1 − β₁) Δ; v ← v − (1 − β₂) Δ² sign(v − Δ²); x ← x + η_g m / (√v + τ)``, from ``m = 0`` and
@@ -131,7 +131,7 @@ def fedyogi(*, server_lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, 
 
     Parameters
     ----------
-    server_lr : float, default=0.1
+    server_lr : float or callable, default=0.1
         The server's rate η_g.
     beta1, beta2 : float, default=0.9 and 0.99
         How much of m and v is kept, below 1.

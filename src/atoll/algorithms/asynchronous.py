@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atoll.algorithms.averaging import fedavg
-from atoll.algorithms.base import Algorithm, Arrivals, algorithms, at_least, positive
+from atoll.algorithms.base import Algorithm, Arrivals, Rate, algorithms, at_least, positive
 from atoll.errors import InvalidData, explain
 from atoll.specs import Spec
 
@@ -11,7 +11,7 @@ __all__ = ["fedasync", "fedbuff"]
 
 
 @algorithms.register("fedbuff")
-def fedbuff(*, buffer: int = 10, server_lr: float = 1.0, decay: float = 0.5) -> Algorithm:
+def fedbuff(*, buffer: int = 10, server_lr: float | Rate = 1.0, decay: float = 0.5) -> Algorithm:
     """Buffered asynchronous averaging: after every K arrivals ``x ← x + (η_g / K) Σ Δ / √(1 + τ)``.
 
     Nodes train all the time, as many at once as `nodes_per_round` says; a slow one holds nobody up, and its change
@@ -21,7 +21,7 @@ def fedbuff(*, buffer: int = 10, server_lr: float = 1.0, decay: float = 0.5) -> 
     ----------
     buffer : int, default=10
         Arrivals after which the server goes on, K.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate η_g.
     decay : float, default=0.5
         Stale changes count ``(1 + τ) ** -decay``; 0: all alike.

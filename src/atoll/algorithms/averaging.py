@@ -12,6 +12,7 @@ from atoll.algorithms.base import (
     Done,
     Drift,
     Learner,
+    Rate,
     Slope,
     Told,
     algorithms,
@@ -37,14 +38,14 @@ def mean_change(x: Array, total: Tree) -> Array:
 
 
 @algorithms.register("fedavg")
-def fedavg(*, server_lr: float = 1.0) -> Algorithm:
+def fedavg(*, server_lr: float | Rate = 1.0) -> Algorithm:
     """Federated averaging: nodes train for themselves, the server takes the mean of what they learnt.
 
     ``x ← x + η_g Σ pᵢ (yᵢ − x)``
 
     Parameters
     ----------
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate η_g.
 
     Returns
@@ -65,14 +66,14 @@ def fedavg(*, server_lr: float = 1.0) -> Algorithm:
 
 
 @algorithms.register("fedprox")
-def fedprox(*, mu: float = 0.1, server_lr: float = 1.0) -> Algorithm:
+def fedprox(*, mu: float = 0.1, server_lr: float | Rate = 1.0) -> Algorithm:
     """FedAvg with a pull towards the model of all: ``g + μ (y − x)`` in place of the gradient.
 
     Parameters
     ----------
     mu : float, default=0.1
         The pull μ; 0 is FedAvg.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
 
     Returns
@@ -97,7 +98,7 @@ def _pulled(mu: float) -> Callable[[Array, Tree, Mapping[str, Array], Ctx], Drif
 
 
 @algorithms.register("fednova")
-def fednova(*, mu: float = 0.0, server_lr: float = 1.0) -> Algorithm:
+def fednova(*, mu: float = 0.0, server_lr: float | Rate = 1.0) -> Algorithm:
     """FedNova: a node that takes more steps does not pull the mean towards itself.
 
     Each node's change is divided by what its gradients weigh together, ‖aᵢ‖₁ (`atoll.algorithms.base.step_sizes`):
@@ -108,7 +109,7 @@ def fednova(*, mu: float = 0.0, server_lr: float = 1.0) -> Algorithm:
     ----------
     mu : float, default=0
         A pull towards the model of all, as in FedProx.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate η_g.
 
     Returns
@@ -178,7 +179,7 @@ def fedexp(*, epsilon: float = 1e-3) -> Algorithm:
 
 
 @algorithms.register("fedsam")
-def fedsam(*, rho: float = 0.05, server_lr: float = 1.0) -> Algorithm:
+def fedsam(*, rho: float = 0.05, server_lr: float | Rate = 1.0) -> Algorithm:
     """FedSAM: nodes step along the gradient at the worst point nearby, and so end in flat valleys.
 
     ``y ← y − η ∇f(y + ρ g / ‖g‖)`` with ``g = ∇f(y)`` of the same batch; the server takes the mean.
@@ -187,7 +188,7 @@ def fedsam(*, rho: float = 0.05, server_lr: float = 1.0) -> Algorithm:
     ----------
     rho : float, default=0.05
         How far away the worst point is, ρ; 0 is FedAvg.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
 
     Returns

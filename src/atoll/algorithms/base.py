@@ -26,6 +26,7 @@ __all__ = [
     "Learner",
     "Lies",
     "LocalFn",
+    "Rate",
     "SaysFn",
     "SettleFn",
     "Slope",
@@ -179,6 +180,7 @@ class Learner(Protocol):
         ...
 
 
+Rate = Callable[[int], float]
 Slope = Callable[[Array], tuple[float, Array]]
 LocalFn = Callable[[Learner, Array, Tree, Mapping[str, Array], Ctx], tuple[Tree, Tree]]
 SettleFn = Callable[[Learner, Array | None, Array, Tree, Mapping[str, Array], Ctx], Tree]
@@ -268,7 +270,7 @@ class Arrivals(NamedTuple):
     ----------
     buffer : int
         Arrivals after which it goes on.
-    server_lr : float
+    server_lr : float or callable
         Its rate, or how much an arrival is mixed in.
     decay : float
         An arrival that is τ steps stale counts ``(1 + τ) ** -decay``.
@@ -277,7 +279,7 @@ class Arrivals(NamedTuple):
     """
 
     buffer: int
-    server_lr: float
+    server_lr: float | Rate
     decay: float
     mixes: bool
 
@@ -288,7 +290,7 @@ class Arrivals(NamedTuple):
             discount = (1 + part.staleness) ** -self.decay
             change = part.change + kind(part.n) * (part.start - x) if self.mixes else part.change
             step += kind(discount) * change
-        new: Array = x + kind(self.server_lr / self.buffer) * step
+        new: Array = x + kind(float(self.server_lr) / self.buffer) * step  # type: ignore[arg-type]
         return new
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from atoll.algorithms.base import Algorithm, Learner, Told, algorithms, at_least, positive, whole, with_loss
+from atoll.algorithms.base import Algorithm, Learner, Rate, Told, algorithms, at_least, positive, whole, with_loss
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.specs import Spec
@@ -17,7 +17,7 @@ __all__ = ["ifca"]
 
 @algorithms.register("ifca")
 def ifca(
-    *, clusters: int = 2, spread: float = 0.1, seed: int = 0, server_lr: float = 1.0, starts: Array | None = None
+    *, clusters: int = 2, spread: float = 0.1, seed: int = 0, server_lr: float | Rate = 1.0, starts: Array | None = None
 ) -> Algorithm:
     """IFCA: a node trains the one of k models that has the least loss on its rows; each is averaged over its nodes.
 
@@ -35,7 +35,7 @@ def ifca(
         The others begin around the first: normal deviates with this standard deviation are added.
     seed : int, default=0
         Of those.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate η_g.
     starts : ndarray of shape (k - 1, P), optional
         Where the others begin, in place of that. Only the server knows it.

@@ -12,6 +12,7 @@ from atoll.algorithms.base import (
     Done,
     Drift,
     Learner,
+    Rate,
     Slope,
     Told,
     algorithms,
@@ -31,7 +32,7 @@ __all__ = ["Init", "Used", "feddyn", "fedlin", "mime", "mimelite", "proxskip", "
 
 
 @algorithms.register("scaffold")
-def scaffold(*, server_lr: float = 1.0) -> Algorithm:
+def scaffold(*, server_lr: float | Rate = 1.0) -> Algorithm:
     """SCAFFOLD: every node knows in which direction its own steps lead away, and takes that off.
 
     ``y ← y − η (g − cᵢ + c)``; then (option II) ``cᵢ⁺ = cᵢ − c + (x − y) / (K η)``; at the server
@@ -41,7 +42,7 @@ def scaffold(*, server_lr: float = 1.0) -> Algorithm:
 
     Parameters
     ----------
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate η_g.
 
     Returns
@@ -121,7 +122,7 @@ def feddyn(*, alpha: float = 0.1) -> Algorithm:
 
 
 @algorithms.register("fedlin")
-def fedlin(*, server_lr: float = 1.0) -> Algorithm:
+def fedlin(*, server_lr: float | Rate = 1.0) -> Algorithm:
     """FedLin: local steps along the gradient of all, as far as a node can know how it changes.
 
     ``y ← y − η (g − ∇fᵢ(x) + ḡ)`` with ``ḡ = Σ pᵢ ∇fᵢ(x)``; the server takes the mean. ḡ is that of the round's own x,
@@ -130,7 +131,7 @@ def fedlin(*, server_lr: float = 1.0) -> Algorithm:
 
     Parameters
     ----------
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate; the paper has 1.
 
     Returns
@@ -216,7 +217,12 @@ def _shift(x: Array, memory: Mapping[str, Array], step: int) -> Array:
 
 @algorithms.register("mime")
 def mime(
-    *, base: str = "momentum", beta1: float = 0.9, beta2: float = 0.99, epsilon: float = 1e-3, server_lr: float = 1.0
+    *,
+    base: str = "momentum",
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    epsilon: float = 1e-3,
+    server_lr: float | Rate = 1.0,
 ) -> Algorithm:
     """Mime: nodes take the steps of one optimizer for all, whose statistics stand still within a round.
 
@@ -238,7 +244,7 @@ def mime(
         How much of m and v is kept, below 1; beta2 is looked at for Adam only.
     epsilon : float, default=0.001
         The constant ε of Adam.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate; the paper has 1.
 
     Returns
@@ -274,7 +280,12 @@ def mime(
 
 @algorithms.register("mimelite")
 def mimelite(
-    *, base: str = "momentum", beta1: float = 0.9, beta2: float = 0.99, epsilon: float = 1e-3, server_lr: float = 1.0
+    *,
+    base: str = "momentum",
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    epsilon: float = 1e-3,
+    server_lr: float | Rate = 1.0,
 ) -> Algorithm:
     """MimeLite: Mime without its correction, for one exchange a round.
 
@@ -289,7 +300,7 @@ def mimelite(
         How much of m and v is kept, below 1; beta2 is looked at for Adam only.
     epsilon : float, default=0.001
         The constant ε of Adam.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate; the paper has 1.
 
     Returns

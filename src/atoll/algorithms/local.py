@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from atoll.algorithms.base import at_least, positive
+from atoll.algorithms.base import Rate, at_least, positive
 from atoll.errors import InvalidData, explain
 
-__all__ = ["Local", "Rate", "n_steps", "optimizer", "own", "sgd"]
-
-Rate = Callable[[int], float]
+__all__ = ["Local", "n_steps", "optimizer", "own", "sgd"]
 
 
 class Local(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from atoll.algorithms.averaging import fedavg
-from atoll.algorithms.base import Algorithm, Done, Learner, Lies, Told, algorithms, share, whole, with_loss
+from atoll.algorithms.base import Algorithm, Done, Learner, Lies, Rate, Told, algorithms, share, whole, with_loss
 from atoll.context import Ctx
 from atoll.errors import InvalidData, UnknownName, closest, explain
 from atoll.specs import Spec
@@ -28,7 +28,9 @@ Default = Callable[[Sequence[Lies]], list[Lies]]
 
 
 @algorithms.register("fedper")
-def fedper(*, own: Sequence[str] | None = None, server_lr: float = 1.0, ranges: Ranges | None = None) -> Algorithm:
+def fedper(
+    *, own: Sequence[str] | None = None, server_lr: float | Rate = 1.0, ranges: Ranges | None = None
+) -> Algorithm:
     """FedPer: layers for all, and personal ones on top; nodes train both together and send the former.
 
     ``(u, v) ← (u, v) − η ∇f(u, v)`` on the node; ``u ← u + η_g Σ pᵢ (uᵢ − u)`` at the server, vᵢ stays.
@@ -38,7 +40,7 @@ def fedper(*, own: Sequence[str] | None = None, server_lr: float = 1.0, ranges: 
     own : sequence of str, optional
         Patterns of the names of personal parameters, such as ``["head.*"]``; the last layer by default. None at all
         (``[]``) is FedAvg.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
     ranges : sequence of (start, stop), optional
         Where they lie in the flat array; found when training begins.
@@ -56,7 +58,7 @@ def fedper(*, own: Sequence[str] | None = None, server_lr: float = 1.0, ranges: 
 
 
 @algorithms.register("lg")
-def lg(*, own: Sequence[str] | None = None, server_lr: float = 1.0, ranges: Ranges | None = None) -> Algorithm:
+def lg(*, own: Sequence[str] | None = None, server_lr: float | Rate = 1.0, ranges: Ranges | None = None) -> Algorithm:
     """LG-FedAvg: personal representations below, one head for all on top of them; both are trained together.
 
     Parameters
@@ -64,7 +66,7 @@ def lg(*, own: Sequence[str] | None = None, server_lr: float = 1.0, ranges: Rang
     own : sequence of str, optional
         Patterns of the names of personal parameters; all but the last layer by default. What the model keeps besides
         parameters is personal too.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
     ranges : sequence of (start, stop), optional
         Where they lie in the flat array; found when training begins.
@@ -83,14 +85,16 @@ def lg(*, own: Sequence[str] | None = None, server_lr: float = 1.0, ranges: Rang
 
 
 @algorithms.register("fedbn")
-def fedbn(*, own: Sequence[str] | None = None, server_lr: float = 1.0, ranges: Ranges | None = None) -> Algorithm:
+def fedbn(
+    *, own: Sequence[str] | None = None, server_lr: float | Rate = 1.0, ranges: Ranges | None = None
+) -> Algorithm:
     """FedBN: normalisation layers are personal, with their running means and variances; all else is averaged.
 
     Parameters
     ----------
     own : sequence of str, optional
         Patterns of the names of personal parameters; those of normalisation layers by default.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
     ranges : sequence of (start, stop), optional
         Where they lie in the flat array; found when training begins.
@@ -112,7 +116,7 @@ def fedrep(
     *,
     own: Sequence[str] | None = None,
     own_steps: int | None = None,
-    server_lr: float = 1.0,
+    server_lr: float | Rate = 1.0,
     ranges: Ranges | None = None,
 ) -> Algorithm:
     """FedRep: first the personal head, the representation held still; then the representation, the head held still.
@@ -126,7 +130,7 @@ def fedrep(
         Patterns of the names of personal parameters; the last layer by default.
     own_steps : int, optional
         Steps of the head in a round; as many as those of the representation by default.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
     ranges : sequence of (start, stop), optional
         Where they lie in the flat array; found when training begins.
@@ -155,7 +159,7 @@ def fedbabu(
     own: Sequence[str] | None = None,
     tune: Literal["own", "all"] = "own",
     tune_steps: int | None = None,
-    server_lr: float = 1.0,
+    server_lr: float | Rate = 1.0,
     ranges: Ranges | None = None,
 ) -> Algorithm:
     """FedBABU: the head stays as it began, only the body is trained; each node fine-tunes its own when that is over.
@@ -171,7 +175,7 @@ def fedbabu(
         Whether each node fine-tunes the head, or all.
     tune_steps : int, optional
         Steps of that; as many as those of a round by default.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
     ranges : sequence of (start, stop), optional
         Where they lie in the flat array; found when training begins.

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import softmax
 
 from atoll.algorithms.averaging import fedavg
-from atoll.algorithms.base import Algorithm, Learner, algorithms, at_least, positive, whole
+from atoll.algorithms.base import Algorithm, Learner, Rate, algorithms, at_least, positive, whole
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.specs import Spec
@@ -26,7 +26,7 @@ def knn_per(
     grid: int = 11,
     validation: float = 0.2,
     share: float | None = None,
-    server_lr: float = 1.0,
+    server_lr: float | Rate = 1.0,
 ) -> Algorithm:
     """kNN-Per: FedAvg, and a memory of each node's own rows that is looked up beside it.
 
@@ -51,7 +51,7 @@ def knn_per(
         Share of a node's rows by which it chooses λ.
     share : float, optional
         λ for all nodes, in place of a choice; 0 is FedAvg.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
 
     Returns

@@ -8,17 +8,7 @@ from typing import Any
 import numpy as np
 
 from atoll.algorithms.averaging import fedavg
-from atoll.algorithms.base import (
-    Algorithm,
-    Drift,
-    Learner,
-    Slope,
-    algorithms,
-    at_least,
-    share,
-    whole,
-    with_loss,
-)
+from atoll.algorithms.base import Algorithm, Drift, Learner, Rate, Slope, algorithms, at_least, share, whole, with_loss
 from atoll.context import Ctx
 from atoll.specs import Spec
 from atoll.trees import Array, Tree
@@ -32,7 +22,7 @@ def _its_own(x: Array, message: Tree, memory: Mapping[str, Array], ctx: Ctx) -> 
 
 
 @algorithms.register("ditto")
-def ditto(*, lam: float = 0.1, steps: int | None = None, server_lr: float = 1.0) -> Algorithm:
+def ditto(*, lam: float = 0.1, steps: int | None = None, server_lr: float | Rate = 1.0) -> Algorithm:
     """Ditto: beside FedAvg, a model of the node's own that is pulled towards the model of all.
 
     ``v ← v − η (∇f(v) + λ (v − x))``, with the x that was sent; v begins where x is when the node first takes part. The
@@ -44,7 +34,7 @@ def ditto(*, lam: float = 0.1, steps: int | None = None, server_lr: float = 1.0)
         The pull λ: 0 is training alone.
     steps : int, optional
         Steps of the own model in a round; as many as those of the model of all by default.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
 
     Returns
@@ -84,7 +74,7 @@ def _held(buffers: Array | None) -> Tree:
 
 @algorithms.register("perfedavg")
 def perfedavg(
-    *, inner_lr: float = 0.01, inner_batch: int | None = 32, adapt_steps: int = 1, server_lr: float = 1.0
+    *, inner_lr: float = 0.01, inner_batch: int | None = 32, adapt_steps: int = 1, server_lr: float | Rate = 1.0
 ) -> Algorithm:
     """Per-FedAvg, first order: a model of all that is good one step away, on each node's own rows.
 
@@ -99,7 +89,7 @@ def perfedavg(
         Rows of D; None: all rows of the node.
     adapt_steps : int, default=1
         Steps to a node's own model.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
 
     Returns
@@ -140,7 +130,7 @@ def perfedavg(
 
 
 @algorithms.register("apfl")
-def apfl(*, alpha: float = 0.5, adaptive: bool = True, server_lr: float = 1.0) -> Algorithm:
+def apfl(*, alpha: float = 0.5, adaptive: bool = True, server_lr: float | Rate = 1.0) -> Algorithm:
     """APFL: each node predicts with a mixture ``v̄ = α v + (1 − α) y`` of a model of its own and that of all.
 
     Every local step moves all of them, each from where it was: ``y ← y − η ∇f(y)``, ``v ← v − η ∂f(v̄)/∂v`` which is
@@ -155,7 +145,7 @@ def apfl(*, alpha: float = 0.5, adaptive: bool = True, server_lr: float = 1.0) -
         adaptive.
     adaptive : bool, default=True
         Whether nodes learn α.
-    server_lr : float, default=1
+    server_lr : float or callable, default=1
         The server's rate.
 
     Returns

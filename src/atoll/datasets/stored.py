@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,14 +32,23 @@ class StoredRows(NamedTuple):
         Targets, in memory.
     names : tuple of str, or None
         Names of the columns.
+    dtypes : tuple of str, or None
+        NumPy's names for what the columns of a Parquet file are written as.
     """
 
     X: Array
     y: Array | None
     names: tuple[str, ...] | None
+    dtypes: tuple[str, ...] | None = None
 
 
-def open_rows(path: str | os.PathLike[str], target: str | None = None) -> StoredRows:
+def open_rows(
+    path: str | os.PathLike[str],
+    target: str | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
+) -> StoredRows:
     """Map the rows of a file, so that they are read piece by piece, whenever a node is asked about them.
 
     Parameters
@@ -48,6 +58,10 @@ def open_rows(path: str | os.PathLike[str], target: str | None = None) -> Stored
         time, into a file in the folder for temporary files. That file has no name and goes when the rows do.
     target : str, optional
         A Parquet file's column to predict.
+    columns : sequence of str, optional
+        A Parquet file's features; all other columns by default.
+    drop : sequence of str, default=()
+        Columns of a Parquet file to leave out.
 
     Returns
     -------
@@ -66,7 +80,7 @@ def open_rows(path: str | os.PathLike[str], target: str | None = None) -> Stored
     if file.suffix == ".npy":
         return _open_npy(file, target)
     if file.suffix in (".parquet", ".pq"):
-        return _open_parquet(file, target)
+        return _open_parquet(file, Wanted(target, None, None if columns is None else list(columns), list(drop)))
     raise InvalidData(explain("rows on disk are mapped from .npy or Parquet files", got=str(file)))
 
 
@@ -84,27 +98,28 @@ def _open_npy(file: Path, target: str | None) -> StoredRows:
     return StoredRows(X, None, None)
 
 
-def _open_parquet(file: Path, target: str | None) -> StoredRows:
+def _open_parquet(file: Path, wanted: Wanted) -> StoredRows:
     try:
         arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ImportError:
         hint = "pip install 'atoll[frames]'"
         raise MissingExtra(explain("reading Parquet needs pyarrow, which is not installed", hint=hint)) from None
-    where = str(file)
+    where, target = str(file), wanted.target
     try:
         with parquet.ParquetFile(file) as table:
-            names = Wanted(target, None, None, []).features(table.schema_arrow.names, where)
+            names = wanted.features(table.schema_arrow.names, where)
             _check_types(table.schema_arrow, names, where, arrow)
+            dtypes = tuple(np.dtype(table.schema_arrow.field(n).type.to_pandas_dtype()).str for n in names)
             n = int(table.metadata.num_rows)
             if not n:
                 raise InvalidData(explain("the file has columns and no rows", where=where))
-            wanted = [*names, *([] if target is None else [target])]
-            batches = table.iter_batches(max(1, _BATCH // len(wanted)), columns=wanted)
+            read = [*names, *([] if target is None else [target])]
+            batches = table.iter_batches(max(1, _BATCH // len(read)), columns=read)
             X, labels = _spool(batches, names, target, where)
     except arrow.ArrowException as error:
         raise InvalidData(explain("not a Parquet file that can be read", got=str(error)[:200], where=where)) from None
     y = None if target is None else _target(labels, target, where).y
-    return StoredRows(X, y, tuple(names))
+    return StoredRows(X, y, tuple(names), dtypes)
 
 
 def _check_types(schema: Any, names: list[str], where: str, arrow: Any) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 
 from atoll import wire
-from atoll.engines.base import Engine, Pending
+from atoll.engines.base import Engine, Pending, Remote
 from atoll.engines.channel import Blob, Inbox, send, share
 from atoll.engines.inprocess import InProcess
 from atoll.engines.mixing import present, settle
@@ -53,6 +53,7 @@ _GRACE = 0.25
 class _Attached:
     frames: list[list[Blob]]  # shards of consecutive nodes, and the files that some of their rows lie in
     shards: list[Shard]
+    rows: list[int]
     owner: list[int]
     memory: Store = field(default_factory=Store)
 
@@ -178,15 +179,16 @@ class Processes:
         self._selector = selectors.DefaultSelector()
         self._owner = os.getpid()
 
-    def attach(self, shards: Sequence[Shard] | str) -> str:
+    def attach(self, rows: Sequence[Shard] | Remote) -> str:
         """Write the shards into shared memory, once for all workers; rows that are mapped from a file stay there."""
-        if isinstance(shards, str):
-            raise InvalidData(explain("this engine takes rows, not the name of a data set", got=repr(shards)))
-        owner = _owners([s.n_rows for s in shards], self.n_workers)
-        frames, held = written(shards)
+        if isinstance(rows, Remote):
+            hint = "Federation.connect finds the engine that asks such nodes"
+            raise InvalidData(explain("this engine takes rows, not the name of a data set", got=rows.data, hint=hint))
+        n_rows = [shard.n_rows for shard in rows]
+        frames, held = written(rows)
         with self._lock:
             key = f"processes-{next(self._keys)}"
-            self._attached[key] = _Attached(frames, held, owner)
+            self._attached[key] = _Attached(frames, held, n_rows, _owners(n_rows, self.n_workers))
         return key
 
     def held(self, key: str) -> Sequence[Shard]:
@@ -335,7 +337,8 @@ class Processes:
         if attached is None:
             return
         for node, keep in answer.keep.items():
-            attached.memory.write(node, flight.x.number, flight.base(flight.x.cohort.index(node)), keep)
+            base, mixes = flight.base(flight.x.cohort.index(node)), is_mix(flight.x.plan)
+            attached.memory.write(node, flight.x.number, base, keep, as_it_lies=mixes)  # all nodes do, in every round
             for other in self._workers if isinstance(flight, _Delivery) else ():
                 other.knows.discard((flight.key, node, flight.x.number))
             worker.knows.add((flight.key, node, flight.x.number))
@@ -453,7 +456,7 @@ def _shares(x: Exchange, attached: _Attached, n_workers: int) -> dict[int, list[
         for position, node in enumerate(x.cohort):
             shares.setdefault(attached.owner[node], []).append(position)
         return shares
-    rows = [attached.shards[node].n_rows for node in x.cohort]
+    rows = [attached.rows[node] for node in x.cohort]
     blocks = [members for _, _, members in segments(x, range(len(rows)))]
     loads = [sum(rows[p] for p in members) for members in blocks]
     side_by_side, longest_first = _owners(loads, n_workers), _longest_first(loads, n_workers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,6 +29,7 @@ from atoll.recipes import (
     supported,
 )
 from atoll.run import Run
+from atoll.training import Callback
 
 __all__ = ["OverNodes"]
 
@@ -50,6 +51,10 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         How many, where parameters are trained in rounds.
     nodes_per_round : int or None
         Nodes asked in a round, where parameters are trained in rounds.
+    balance : str or None
+        How unequal classes are answered, where parameters are trained in rounds.
+    callbacks : sequence of callable or None
+        Called after every round, where parameters are trained in rounds.
     run_ : Run
         The record, once fitted.
     """
@@ -60,6 +65,8 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
     local: Local | None
     rounds: int | None
     nodes_per_round: int | None
+    balance: str | None
+    callbacks: Sequence[Callback] | None
     run_: Run
 
     def _answering(self) -> Any:
@@ -84,14 +91,14 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
             raise InvalidData(
                 explain("an exact fit counts every row in the round that asked", got="late='next'", expected=expected)
             )
-        wish = Wish(self.method, self.local, self.rounds, self.nodes_per_round)
+        wish = Wish(self.method, self.local, self.rounds, self.nodes_per_round, self.balance, self.callbacks)
         check_wish(self.estimator, wish, federation.n_nodes)
         check_wiring(self.estimator, wish, federation.plan, federation.n_nodes)
         rounds = federation.rounds(name, self.trust)
         rounds.wish = wish
         rounds.progress.start(f"{self.trust} {name} over {federation.n_nodes} nodes")
         try:
-            with one_thread():
+            with rounds.ending(), one_thread():
                 rows = meet_for(self.estimator, rounds)
                 schema = rows.raw.schema
                 model = fit_over(self.estimator, rows, self.method, last=self.__dict__.get("_model"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from atoll.federation import Federation
 from atoll.messages import Rule
 from atoll.specs import Spec
 from atoll.table import Table
+from atoll.training import Callback
 
 __all__ = ["Distributed"]
 
@@ -55,6 +57,12 @@ class Distributed(OverNodes):
         How many, where the estimator is trained in rounds; its `max_iter` by default.
     nodes_per_round : int, optional
         Nodes asked in a round, where the estimator is trained in rounds; all by default.
+    balance : {"reweight", "logits", "sampler"}, optional
+        How unequal classes are answered, where a classifier is trained in rounds: rare ones weigh more in the loss, are
+        adjusted for in the logits, or are drawn more often. By the class frequencies of all nodes, which tell them.
+    callbacks : sequence of callable, optional
+        Where the estimator is trained in rounds, called after every round with a `Trained`; one that returns True ends
+        the training. See `atoll.training`.
     rule : Rule, optional
         Deadline, quorum and lateness of every round.
     journal : path-like, optional
@@ -103,6 +111,8 @@ class Distributed(OverNodes):
         local: Local | None = None,
         rounds: int | None = None,
         nodes_per_round: int | None = None,
+        balance: str | None = None,
+        callbacks: Sequence[Callback] | None = None,
         rule: Rule | None = None,
         journal: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -118,6 +128,8 @@ class Distributed(OverNodes):
         self.local = local
         self.rounds = rounds
         self.nodes_per_round = nodes_per_round
+        self.balance = balance
+        self.callbacks = callbacks
         self.rule = rule
         self.journal = journal
         self.random_state = random_state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from atoll.errors import InvalidData, explain
 from atoll.estimators.base import OverNodes
 from atoll.estimators.checks import checked, checked_weights
 from atoll.federation import Federation
+from atoll.training import Callback
 
 __all__ = ["Federated"]
 
@@ -35,6 +37,12 @@ class Federated(OverNodes):
         How many, where the estimator is trained in rounds; its `max_iter` by default.
     nodes_per_round : int, optional
         Nodes asked in a round, where the estimator is trained in rounds; all by default.
+    balance : {"reweight", "logits", "sampler"}, optional
+        How unequal classes are answered, where a classifier is trained in rounds: rare ones weigh more in the loss, are
+        adjusted for in the logits, or are drawn more often. By the class frequencies of all nodes, which tell them.
+    callbacks : sequence of callable, optional
+        Where the estimator is trained in rounds, called after every round with a `Trained`; one that returns True ends
+        the training. See `atoll.training`.
     engine : str, default="inprocess"
         Where nodes run when `fit` is given arrays; a `Federation` brings its own.
     n_workers : int, optional
@@ -76,6 +84,8 @@ class Federated(OverNodes):
         local: Local | None = None,
         rounds: int | None = None,
         nodes_per_round: int | None = None,
+        balance: str | None = None,
+        callbacks: Sequence[Callback] | None = None,
         engine: str = "inprocess",
         n_workers: int | None = None,
     ) -> None:
@@ -84,6 +94,8 @@ class Federated(OverNodes):
         self.local = local
         self.rounds = rounds
         self.nodes_per_round = nodes_per_round
+        self.balance = balance
+        self.callbacks = callbacks
         self.engine = engine
         self.n_workers = n_workers
 

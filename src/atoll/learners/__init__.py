@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoll.learners.balance import Balance, Balanced, balance_of
+from atoll.learners.balance import Balance, Balanced, balance_of, check_balance
 from atoll.learners.base import (
     Blocks,
     Layout,
@@ -33,6 +33,7 @@ __all__ = [
     "balance_of",
     "batches",
     "batches_of",
+    "check_balance",
     "node_weight",
     "order_of",
     "program_of",

@@ -24,7 +24,9 @@ __all__ = [
     "balance_of",
     "balanced_batches",
     "balanced_rows",
+    "check_balance",
     "class_weights",
+    "log_odds",
     "softmax_loss",
 ]
 
@@ -97,6 +99,18 @@ class Balanced(NamedTuple):
     labels: Array | None = None
 
 
+def check_balance(kind: str) -> None:
+    """Refuse an answer that there is not.
+
+    Raises
+    ------
+    UnknownName
+        With the nearest one.
+    """
+    if kind not in _KINDS:
+        raise UnknownName(explain(f"unknown answer to unequal classes {kind!r}", hint=closest(str(kind), _KINDS)))
+
+
 def balance_of(kind: str, counts: Array, *, prior: str = "pooled", strength: float = 1.0) -> Balance:
     """Check and make a `Balance`.
 
@@ -128,8 +142,7 @@ def balance_of(kind: str, counts: Array, *, prior: str = "pooled", strength: flo
     >>> balance_of("reweight", [30, 10]).on([0, 0, 0, 1]).weights
     array([0.66666667, 2.        ])
     """
-    if kind not in _KINDS:
-        raise UnknownName(explain(f"unknown answer to unequal classes {kind!r}", hint=closest(str(kind), _KINDS)))
+    check_balance(kind)
     if prior not in ("pooled", "node"):
         raise InvalidData(explain("unknown prior", got=repr(prior), expected="'pooled' or 'node'"))
     positive(strength=strength)
@@ -185,6 +198,23 @@ def adjustments(counts: Array, strength: float = 1.0) -> Array:
     """
     n = np.maximum(np.asarray(counts, dtype=np.float64), 0.5)
     return np.asarray(strength * np.log(n / n.sum()))
+
+
+def log_odds(logits: Array) -> Array:
+    """What one-against-the-rest problems are adjusted by: the log odds of each class, where logits are those of all.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (C,)
+        Adjustments of a softmax, up to a constant.
+
+    Returns
+    -------
+    ndarray of shape (C,), float64
+        ``a_c − log Σ_{j≠c} exp(a_j)``; with two classes the difference of the two.
+    """
+    others = np.where(np.eye(len(logits), dtype=bool), -np.inf, np.asarray(logits, dtype=np.float64))
+    return np.asarray(logits - logsumexp(others, axis=1))
 
 
 def balanced_rows(labels: Array, rng: Generator) -> Array:

@@ -8,7 +8,7 @@ installed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -196,21 +196,17 @@ def batches(turn: Turn, n_rows: int, use: str = "rows", steps: int | None = None
     -------
     list of ndarray
     """
-    local = turn.local
-    size, left = local.batch_size or n_rows, turn.count(n_rows, steps)
-    found: list[Array] = []
-    epoch = 0
-    while left and n_rows:
+    size, left = turn.local.batch_size or n_rows, turn.count(n_rows, steps)
+    found, epoch = list[Array](), 0
+    while len(found) < left and n_rows:
         rows = order_of(turn, n_rows, use, epoch)
-        cut = [rows[i : i + size] for i in range(0, n_rows, size)][:left]
-        found += cut
-        left -= len(cut)
+        found += [rows[i : i + size] for i in range(0, n_rows, size)]
         epoch += 1
-    return found
+    return found[:left]
 
 
 def batches_of(turns: Sequence[Turn], rows: Sequence[int]) -> list[list[Array]]:
-    """`batches` of several nodes in the same round, their orders drawn together: two array operations per size.
+    """`batches` of several nodes in the same round, their orders drawn together: some array operations per size.
 
     Parameters
     ----------
@@ -223,27 +219,25 @@ def batches_of(turns: Sequence[Turn], rows: Sequence[int]) -> list[list[Array]]:
     -------
     list of list of ndarray
     """
-    drawn: dict[tuple[int, int], Array] = {}
-    local, ctx = turns[0].local, turns[0].ctx
-    drawn_as_one = [t.order is None and not _drawn_by_class(t) for t in turns]
-    for n in {n for as_one, n in zip(drawn_as_one, rows, strict=True) if as_one and _shuffled(local, n)}:
-        which = [t.ctx.node for t, m in zip(turns, rows, strict=True) if m == n]
-        for epoch in range(-(-n_steps(local, n) // -(-n // (local.batch_size or n)))):
-            found = shuffles(ctx.seed, ctx.step, np.array(which), n, epoch, "rows")
-            drawn.update({(node, epoch): order for node, order in zip(which, found, strict=True)})
-    given = [
-        turn if turn.order is not None or _drawn_by_class(turn) or (turn.ctx.node, 0) not in drawn
-        else turn._replace(order=np.stack([drawn[turn.ctx.node, e] for e in range(_epochs(drawn, turn.ctx.node))]))
-        for turn in turns
-    ]  # fmt: skip
-    return [batches(turn, n) for turn, n in zip(given, rows, strict=True)]
+    local, ctx, drawn = turns[0].local, turns[0].ctx, list[Any]([None] * len(turns))
+    for n, which in _alike(turns, rows).items():
+        nodes, size = np.array([turns[i].ctx.node for i in which]), local.batch_size or n
+        starts = range(0, n, size)
+        passes = range(-(-n_steps(local, n) // len(starts)))
+        orders = [shuffles(ctx.seed, ctx.step, nodes, n, epoch, "rows") for epoch in passes]
+        cut = [order[:, i : i + size] for order in orders for i in starts]
+        for i, own in zip(which, zip(*cut, strict=True), strict=True):
+            drawn[i] = list(own[: turns[i].count(n)])
+    return [batches(turn, n) if own is None else own for turn, n, own in zip(turns, rows, drawn, strict=True)]
 
 
-def _epochs(drawn: dict[tuple[int, int], Array], node: int) -> int:
-    n = 0
-    while (node, n) in drawn:
-        n += 1
-    return n
+def _alike(turns: Sequence[Turn], rows: Sequence[int]) -> dict[int, list[int]]:
+    """Which turns draw the order of their rows, by how many these are."""
+    alike: dict[int, list[int]] = {}
+    for i, (turn, n) in enumerate(zip(turns, rows, strict=True)):
+        if turn.order is None and _shuffled(turn.local, n) and not _drawn_by_class(turn):
+            alike.setdefault(n, []).append(i)
+    return alike
 
 
 def _drawn_by_class(turn: Turn) -> bool:

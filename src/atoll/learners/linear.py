@@ -19,6 +19,7 @@ from atoll import models
 from atoll.algorithms import Done, Drift, Learner
 from atoll.algorithms.base import Slope
 from atoll.errors import InvalidData, explain
+from atoll.learners.balance import Balanced, log_odds
 from atoll.learners.base import Layout, Model, Part, Turn, order_of
 from atoll.learners.descent import Descent
 from atoll.shards import Shard
@@ -131,7 +132,7 @@ class Linear:
 
     def learner(self, shard: Shard, turn: Turn) -> Learner:
         """A node's rows with this loss; the estimator's own steps, or plain ones where the local settings say so."""
-        rows = _Rows(self, shard)
+        rows = _Rows(self, shard, turn.balanced)
         return rows.learner(turn) if turn.local.optimizer == "sgd" else _Own(rows, turn)
 
     def judge(self, shard: Shard, w: Array, buffers: Array) -> Tree:
@@ -147,11 +148,16 @@ class Linear:
 class _Rows:
     """A node's rows, and the objective at any point."""
 
-    def __init__(self, program: Linear, shard: Shard) -> None:
+    def __init__(self, program: Linear, shard: Shard, balanced: Balanced | None = None) -> None:
         self.program, self.X, self.n_rows = program, shard.X, shard.n_rows
         self.y: Array = shard.columns["code"] if program.n_classes else np.asarray(shard.y).ravel()
         own = shard.columns.get("sample_weight")
         self.weights: Array = np.ones(shard.n_rows) if own is None else own
+        self.tilt: Array = np.zeros(program.problems)
+        if balanced is not None and balanced.weights is not None:
+            self.weights = self.weights * balanced.weights[self.y]
+        if balanced is not None and balanced.logits is not None:
+            self.tilt = log_odds(balanced.logits)[-program.problems :]
 
     def learner(self, turn: Turn) -> Descent:
         """Plain gradient steps."""
@@ -201,7 +207,7 @@ class _Rows:
         """The objective, summed over the binary problems, and its flat gradient."""
         est, (coef, _) = self.program.estimator, self.split(w)
         target = self.binary(rows)
-        loss, slope = LOSSES[est.loss](target, self.scores(w, rows), est.epsilon)
+        loss, slope = LOSSES[est.loss](target, self.scores(w, rows) + self.tilt.astype(w.dtype), est.epsilon)
         count, n = self.counts(rows, target), max(len(target), 1)
         slope = (slope * count / n).astype(w.dtype, copy=False)
         penalty, pull = self.penalty(coef)
@@ -275,7 +281,8 @@ class _Own:
             est._fit_regressor(X, y.astype(w.dtype), est.alpha, est.loss, est.learning_rate, weights, 1)
             intercept[:] = est.intercept_
             return
-        est.coef_, est.intercept_ = coef, intercept.copy()
+        est.coef_, intercept[:] = coef, intercept + rows.tilt
+        est.intercept_ = intercept.copy()
         of_class, B, none = rows.program.class_weight, rows.program.problems, np.zeros(len(order), dtype=np.bool_)
         for i in range(B):
             which = i if B > 1 else 1
@@ -284,6 +291,7 @@ class _Own:
                 est, which, X, y, est.alpha, est.learning_rate, 1, of_class[which], negative, weights,
                 validation_mask=none, random_state=est.random_state,
             )  # fmt: skip
+        intercept -= rows.tilt
 
 
 @programs.register("sklearn.sgd")

@@ -20,6 +20,7 @@ from atoll import models
 from atoll.algorithms import Done, Drift, Learner
 from atoll.algorithms.base import Slope
 from atoll.errors import InvalidData, explain
+from atoll.learners.balance import Balanced, log_odds
 from atoll.learners.base import Layout, Model, Part, Turn, batches
 from atoll.learners.descent import Descent
 from atoll.shards import Shard
@@ -133,7 +134,7 @@ class Perceptron:
 
     def learner(self, shard: Shard, turn: Turn) -> Learner:
         """A node's rows with this loss; the estimator's own steps, or plain ones where the local settings say so."""
-        rows = _Rows(self, shard)
+        rows = _Rows(self, shard, turn.balanced)
         return rows.learner(turn) if turn.local.optimizer == "sgd" else _Own(rows, turn)
 
     def judge(self, shard: Shard, w: Array, buffers: Array) -> Tree:
@@ -160,11 +161,17 @@ def _right(out: str, said: Array, y: Array) -> Array:
 class _Rows:
     """A node's rows, and the network at any point."""
 
-    def __init__(self, program: Perceptron, shard: Shard) -> None:
+    def __init__(self, program: Perceptron, shard: Shard, balanced: Balanced | None = None) -> None:
         self.net, self.layout, self.use = program.estimator, program.layout, program.use
         self.X, self.n_rows = shard.X, shard.n_rows
         self.y = _targets(shard, program.n_outputs, program.classifies)
         self.weights: Array | None = shard.columns.get("sample_weight")
+        self.of_class: Array | None = None
+        self.tilt: Array | None = None
+        if balanced is not None and balanced.weights is not None:
+            self.of_class = balanced.weights[shard.columns["code"]]
+        if balanced is not None and balanced.logits is not None:
+            self.tilt = balanced.logits if program.n_outputs > 1 else log_odds(balanced.logits)[1:]
 
     def learner(self, turn: Turn) -> Descent:
         """Plain gradient steps."""
@@ -189,14 +196,25 @@ class _Rows:
 
     def slopes(self, params: list[Array], rows: Array | None) -> tuple[float, list[Array]]:
         """Mean loss of some rows and its gradient, part by part, by scikit-learn's own propagation."""
-        self._at(params)
+        self._at(params if self.tilt is None else [*params[:-1], params[-1] + self.tilt.astype(params[-1].dtype)])
         pick: Any = slice(None) if rows is None else rows
         X, y = self.X[pick].astype(params[0].dtype, copy=False), self.y[pick]
-        weights = None if self.weights is None else self.weights[pick]
+        weights, share = self._counts(pick)
         n = self.net.n_layers_ - 1
         acts, lists = [X] + [None] * n, ([None] * n, [None] * n, [None] * n)
         loss, coefs, intercepts = self.net._backprop(X, y, weights, acts, *lists)
-        return float(loss), [*coefs, *intercepts]
+        if share == 1.0:
+            return float(loss), [*coefs, *intercepts]
+        return float(loss * share), [g * g.dtype.type(share) for g in (*coefs, *intercepts)]
+
+    def _counts(self, pick: Any) -> tuple[Array | None, float]:
+        """What rows count for, and their sum over that without weights of classes: means divide by the latter."""
+        own = None if self.weights is None else self.weights[pick]
+        if self.of_class is None:
+            return own, 1.0
+        of_class = self.of_class[pick]
+        both = of_class if own is None else own * of_class
+        return both, float(both.sum() / (len(both) if own is None else own.sum()))
 
     def weightless(self, rows: Array | None) -> bool:
         """Whether none of some rows counts."""

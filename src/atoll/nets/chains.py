@@ -13,7 +13,7 @@ from atoll.learners import Part
 from atoll.nets.losses import beside
 from atoll.nets.parts import Net
 
-__all__ = ["Chain", "Dense", "apply", "chain_of", "row_losses", "row_weights", "single", "splits"]
+__all__ = ["Chain", "Dense", "apply", "by_class", "chain_of", "row_losses", "row_weights", "single", "splits"]
 
 _ELEMENTWISE = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
@@ -156,6 +156,13 @@ def row_weights(loss: nn.Module, target: torch.Tensor) -> torch.Tensor | None:
     if loss.weight is not None:
         return loss.weight[target.clamp(min=0)] * known  # type: ignore[index]
     return None if bool(known.all()) else known.to(torch.get_default_dtype())
+
+
+def by_class(each: nn.Module, outputs: torch.Tensor, target: torch.Tensor) -> bool:
+    """Whether a loss that is `single` is the plain cross-entropy of outputs (n, c) and class numbers (n,)."""
+    if type(each) is not nn.CrossEntropyLoss or each.weight is not None or each.label_smoothing:
+        return False
+    return outputs.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
 
 
 def row_losses(each: nn.Module, outputs: torch.Tensor, target: torch.Tensor, mean: bool) -> torch.Tensor | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from atoll.algorithms import Local
 from atoll.learners import Part
+from atoll.nets.flat import looked_at
 from atoll.trees import Array
 
-__all__ = ["Net", "Rows", "Step", "Sums", "descend", "piece", "step_of"]
+__all__ = ["Net", "Rows", "Step", "Sums", "descend", "joined", "piece", "step_of"]
 
 
 class Net(NamedTuple):
@@ -37,16 +39,16 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    inputs : Tensor of shape (n, …) or tuple of such
-        What the module is given.
-    target : Tensor of shape (n, …)
+    inputs : ndarray or Tensor of shape (n, …), or tuple or dict of such
+        What the module is given; rows that are to be taken elsewhere are tensors there.
+    target : ndarray or Tensor of shape (n, …)
         What the loss holds its outputs against.
     batches : list of ndarray of shape (b,), int64
         Row numbers, one array per local step.
     """
 
-    inputs: torch.Tensor | tuple[torch.Tensor, ...]
-    target: torch.Tensor
+    inputs: Any
+    target: Array | torch.Tensor
     batches: Sequence[Array]
 
 
@@ -147,3 +149,40 @@ def descend(
 def piece(x: torch.Tensor, part: Part) -> torch.Tensor:
     """The view of one parameter in a flat array."""
     return x[part.start : part.stop].view(part.shape)
+
+
+def joined(own: Sequence[Any], orders: Sequence[Array] | None = None) -> Any:
+    """Inputs or targets of several nodes as tensors, one node's below the other's.
+
+    Parameters
+    ----------
+    own : sequence of ndarray or Tensor of shape (n, …), or of tuples or dicts of such
+        One per node, all of a kind.
+    orders : sequence of ndarray of shape (k,), int64, optional
+        For each node, which rows and in which order; all as they stand by default.
+
+    Returns
+    -------
+    Tensor of shape (N, …), or tuple or dict of such
+    """
+    first = own[0]
+    if isinstance(first, dict):
+        return {name: joined([each[name] for each in own], orders) for name in first}
+    if isinstance(first, tuple):
+        return tuple(joined(each, orders) for each in zip(*own, strict=True))
+    if all(isinstance(each, np.ndarray) for each in own):
+        return torch.from_numpy(np.concatenate(own) if orders is None else _taken(own, orders))
+    rows = [each if isinstance(each, torch.Tensor) else looked_at(each) for each in own]
+    if orders is not None:
+        rows = [each[torch.from_numpy(order).to(each.device)] for each, order in zip(rows, orders, strict=True)]
+    return torch.cat(rows)
+
+
+def _taken(own: Sequence[Array], orders: Sequence[Array]) -> Array:
+    """Rows of arrays, copied once to where they end up."""
+    ends = np.cumsum([len(order) for order in orders]).tolist()
+    rows, start = np.empty((ends[-1], *own[0].shape[1:]), own[0].dtype), 0
+    for a, order, end in zip(own, orders, ends, strict=True):
+        np.take(a, order, axis=0, out=rows[start:end], mode="clip")
+        start = end
+    return rows

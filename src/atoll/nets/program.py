@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from atoll.algorithms import Algorithm, Done, Drift, Local
 from atoll.algorithms.base import Slope, step_sizes
 from atoll.errors import InvalidData, explain
 from atoll.learners import Model, Turn, batches, batches_of
-from atoll.nets.flat import Flat, as_model, looked_at, of_seed, one_torch_thread
+from atoll.nets.flat import Flat, as_model, layout_of, looked_at, of_seed, one_torch_thread
 from atoll.nets.losses import Loss, Tilt, as_target, beside, called
 from atoll.nets.parts import Net, Rows
 from atoll.nets.sequential import Bend, Inputs, Stepper, take
@@ -55,6 +56,15 @@ class TorchProgram:
         """The module as it is."""
         return as_model(self.module)
 
+    @cached_property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.dtype(str(self.flat.w.dtype)[6:])
+
+    @cached_property
+    def net(self) -> Net:
+        """What the ways of local training are given of it."""
+        return Net(self.flat.module, self.loss.of, layout_of(self.flat.module))
+
     def stepper(self, local: Local) -> Stepper:
         """What takes local steps with these settings."""
         if self._stepper is None or self._stepper[0] != local:
@@ -66,11 +76,16 @@ class TorchProgram:
 
         They look at the node's own rows where these are as the module takes them; what had to be converted is kept.
         """
-        dtype, device = self.flat.w.dtype, self.device
-        if device.type == "cpu" and _fits(shard, dtype, self.loss.of_classes):
+        if self.device.type == "cpu" and _fits(shard, self._dtype, self.loss.of_classes):
             return self._as_tensors(shard)
-        key = ("torch", str(dtype), str(device), self.loss.of_classes)
+        key = ("torch", self._dtype.name, str(self.device), self.loss.of_classes)
         return shard.memo(key, lambda: self._as_tensors(shard))
+
+    def lying(self, shard: Shard) -> tuple[Inputs, Any, Any]:
+        """The same as `rows`, in arrays where the module is on the CPU: several nodes' become tensors together."""
+        if self.device.type != "cpu" or not _fits(shard, self._dtype, self.loss.of_classes):
+            return self.rows(shard)
+        return _by_position(inputs_of(shard)), shard.y, shard.columns.get("sample_weight")
 
     def _as_tensors(self, shard: Shard) -> tuple[Inputs, torch.Tensor, torch.Tensor | None]:
         dtype, device = self.flat.w.dtype, self.device
@@ -141,21 +156,21 @@ class TorchProgram:
             return None
         drift = algorithm.before(x, message, {}, turns[0].ctx)
         with one_torch_thread():
-            if way != "sequential" and drift.h is None and (not drift.mu or drift.start is x):
+            tilted = _tilt(turns[0], self.flat.w) is not None
+            if way != "sequential" and not tilted and drift.h is None and (not drift.mu or drift.start is x):
                 found = self._at_once(shards, turns, x, way, drift.mu)
                 if found is not None:
                     return found
             return self._in_turn(shards, turns, x, drift)
 
     def _at_once(self, shards: Sequence[Shard], turns: Sequence[Turn], x: Array, way: str, mu: float) -> Tree | None:
-        net = Net(self.flat.module, self.loss.of, as_model(self.module).layout)
-        rows = [self.rows(shard) for shard in shards]
+        rows = [self.lying(shard) for shard in shards]
         if any(weight is not None for _, _, weight in rows) or self.flat.has_buffers:
             return None
         steps = batches_of(turns, [shard.n_rows for shard in shards])
         blocks = [Rows(own, y, cut) for (own, y, _), cut in zip(rows, steps, strict=True)]
         start = looked_at(x).to(self.device)
-        total = WAYS[way](net, start, blocks, turns[0].local, [turn.weight for turn in turns], mu=mu)
+        total = WAYS[way](self.net, start, blocks, turns[0].local, [turn.weight for turn in turns], mu=mu)
         if total is None:
             return None
         weight, loss = np.array([total.weight]), np.array([total.loss])
@@ -173,7 +188,7 @@ class TorchProgram:
             flat.w.copy_(start)
             flat.set_buffers(buffers)
             of_seed(turn.ctx.seed, turn.ctx.step, turn.ctx.node)
-            ended = stepper.run(*self.rows(shard), cut, bend)
+            ended = stepper.run(*self.rows(shard), cut, bend, tilt=_tilt(turn, flat.w))
             change.add_(flat.w.sub_(start), alpha=turn.weight)
             if flat.has_buffers:
                 kept.add_(flat.buffers(), alpha=turn.weight)
@@ -272,21 +287,26 @@ def _tilt(turn: Turn, like: torch.Tensor) -> Tilt | None:
     return Tilt(*made)
 
 
-def _fits(shard: Shard, dtype: torch.dtype, of_classes: bool) -> bool:
+def _fits(shard: Shard, dtype: np.dtype[Any], of_classes: bool) -> bool:
     """Whether a node's rows are as the module takes them, so that tensors on them cost nothing."""
-    if shard.y is None or shard.y.dtype != (np.int64 if of_classes and shard.y.ndim == 1 else str(dtype)[6:]):
+    if shard.y is None or shard.y.dtype != (np.int64 if of_classes and shard.y.ndim == 1 else dtype):
         return False
     inputs = [shard.X, *(a for name, a in shard.columns.items() if name != "sample_weight")]
-    return all(isinstance(a, np.ndarray) and (a.dtype.kind != "f" or a.dtype == str(dtype)[6:]) for a in inputs)
+    return all(isinstance(a, np.ndarray) and (a.dtype.kind != "f" or a.dtype == dtype) for a in inputs)
 
 
 def _inputs(own: Array | Tree, dtype: torch.dtype, device: torch.device) -> Inputs:
     """Rows as the module is called with them: a tensor, a dictionary of them, or several by position (0, 1, …)."""
     if isinstance(own, np.ndarray):
         return _tensor(own, dtype, device)
-    named = {name: _tensor(a, dtype, device) for name, a in own.items()}
-    by_position = sorted(named) == [str(i) for i in range(len(named))]
-    return tuple(named[str(i)] for i in range(len(named))) if by_position else named
+    return _by_position({name: _tensor(a, dtype, device) for name, a in own.items()})
+
+
+def _by_position(inputs: Any) -> Any:
+    """Inputs whose names are 0, 1, … as a tuple."""
+    if not isinstance(inputs, dict) or sorted(inputs) != [str(i) for i in range(len(inputs))]:
+        return inputs
+    return tuple(inputs[str(i)] for i in range(len(inputs)))
 
 
 def _tensor(a: Array, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -18,7 +18,8 @@ from torch.func import functional_call, grad_and_value, vmap
 from atoll.algorithms import Local
 from atoll.learners import Part
 from atoll.nets.losses import Loss
-from atoll.nets.parts import Net, Rows, Step, Sums, descend, piece, step_of
+from atoll.nets.parts import Net, Rows, Step, Sums, descend, joined, piece, step_of
+from atoll.trees import Array
 
 __all__ = ["possible", "total"]
 
@@ -120,7 +121,7 @@ def _put_back(held: list[tuple[nn.Module, str, torch.Tensor]]) -> bool:
 class _Node(NamedTuple):
     number: int
     inputs: Any
-    target: torch.Tensor
+    target: Array | torch.Tensor
     batches: Sequence[np.ndarray]
     weight: float
     h: torch.Tensor | None
@@ -159,7 +160,7 @@ def _trained(net: Net, step: Step, x: torch.Tensor, nodes: list[_Node], change: 
     parts = [part for part in net.layout if part.name in moving]
     stack = _stack(parts, step, x, nodes)
     slope = _slope(net, {part.name: piece(x, part) for part in net.layout if part.name not in moving})
-    inputs, target = _joined([node.inputs for node in nodes]), torch.cat([node.target for node in nodes])
+    inputs, target = joined([node.inputs for node in nodes]), joined([node.target for node in nodes])
     losses = x.new_zeros(len(nodes))
     for members, rows in _steps(nodes):
         at, who = torch.from_numpy(rows).to(x.device), _selection(members, x.device)
@@ -229,15 +230,6 @@ def _clipped(g: dict[str, torch.Tensor], most: float | None) -> dict[str, torch.
     length = torch.sqrt(torch.stack([a.flatten(1).square().sum(1) for a in g.values()]).sum(0))
     factor = torch.clamp(most / length, max=1.0)
     return {name: a * factor.view(-1, *[1] * (a.ndim - 1)) for name, a in g.items()}
-
-
-def _joined(inputs: list[Any]) -> Any:
-    first = inputs[0]
-    if isinstance(first, torch.Tensor):
-        return torch.cat(inputs)
-    if isinstance(first, dict):
-        return {name: torch.cat([own[name] for own in inputs]) for name in first}
-    return tuple(torch.cat(own) for own in zip(*inputs, strict=True))
 
 
 def _taken(inputs: Any, at: torch.Tensor) -> Any:

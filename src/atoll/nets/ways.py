@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from atoll.algorithms import Algorithm, Local
+from atoll.algorithms.local import n_steps
 from atoll.errors import UnknownName, closest, explain
 from atoll.nets.implicit import pays
 from atoll.nets.implicit import total as implicit
@@ -55,13 +56,19 @@ def chosen(way: str, net: Net, algorithm: Algorithm, local: Local, n_rows: int, 
     return "stacked" if device != "cpu" and algorithm.in_place else "sequential"
 
 
-def together(way: str, n: int) -> int:
+def together(way: str, net: Net, local: Local, n_rows: int, n: int) -> int:
     """How many of n nodes are computed at once: enough of them to pay, and enough blocks to keep workers busy.
 
     Parameters
     ----------
     way : str
         How they are computed.
+    net : Net
+        What is trained.
+    local : Local
+        What nodes do between exchanges.
+    n_rows : int
+        Rows of a typical node.
     n : int
         Nodes asked in a round.
 
@@ -70,5 +77,13 @@ def together(way: str, n: int) -> int:
     int
         The most nodes of a block.
     """
-    blocks = 32 if way == "sequential" and n >= 16 else 4
+    if way == "sequential":
+        blocks = 32 if n >= 16 else 4
+    else:
+        shown = n_steps(local, n_rows) * min(local.batch_size or n_rows, n_rows)
+        blocks = 2 if n // 4 * shown * net.layout[-1].stop < _WORTH else 4
     return max(1, min(-(-n // blocks), 64))
+
+
+_WORTH = 1 << 25
+"""Rows times parameters below which a block is not worth what it costs besides its arithmetic."""

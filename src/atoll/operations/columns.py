@@ -16,8 +16,9 @@ from atoll.operations.base import operation
 from atoll.shards import Shard, is_sparse, weights
 from atoll.trees import Array, Tree
 
-__all__ = ["clusters", "extrema", "farthest", "moments", "power_moments"]
+__all__ = ["SCALE", "clusters", "extrema", "farthest", "means", "moments", "power_moments"]
 
+SCALE = 2.0**-40  # sums of finite values stay finite over 10¹² rows, and no digit changes
 _LONG = 1024
 
 
@@ -77,6 +78,21 @@ def _summed(at: Array, values: Array, d: int) -> Array:
 def _divided(total: Array, n: Array) -> Array:
     """Means; 0 where there is nothing."""
     return np.divide(total, n, out=np.zeros_like(total), where=n > 0)
+
+
+@operation("columns.means", discloses="for each column how many values are not missing, and their sum", pieces=True)
+def means(shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
+    """``n``, int64, and ``sum``, float64 and times `SCALE`, each of shape (d,); weights do not count."""
+    rows, d = shard.X.shape
+    if is_sparse(shard.X):
+        values, at = np.multiply(shard.X.data, SCALE, dtype=np.float64), shard.X.indices
+        missing = np.isnan(values)
+        n = rows - np.bincount(at[missing], minlength=d)
+        return Reply({"n": n, "sum": _summed(at[~missing], values[~missing], d)})
+    X = np.multiply(shard.X, SCALE, dtype=np.float64)
+    missing = np.isnan(X)
+    X[missing] = 0.0
+    return Reply({"n": rows - missing.sum(axis=0), "sum": np.ones(rows) @ X})
 
 
 @operation(

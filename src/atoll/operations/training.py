@@ -193,8 +193,9 @@ def _once(task: Task, shard: Shard, payload: Tree, ctx: Ctx) -> Reply:
 
 def _fed(shard: Shard, payload: Tree) -> Shard:
     """The rows of this round, where they keep coming."""
-    fresh = _within(payload, "rows/")
-    return Shard.from_tree(shard.name, fresh) if fresh and shard.n_rows else shard
+    if "rows/ids" not in payload or not shard.n_rows:
+        return shard
+    return Shard.from_tree(shard.name, _within(payload, "rows/"))
 
 
 def _learner(task: Task, shard: Shard, payload: Tree, ctx: Ctx) -> Learner:
@@ -205,7 +206,7 @@ def _learner(task: Task, shard: Shard, payload: Tree, ctx: Ctx) -> Learner:
 
 def _block(shards: Sequence[Shard], payloads: Sequence[Tree], ctxs: Sequence[Ctx]) -> Tree | None:
     task = task_of(ctxs[0].settings, payloads[0])
-    if not isinstance(task.program, Blocks) or task.algorithm.local is not None or task.balance is not None:
+    if not isinstance(task.program, Blocks) or task.algorithm.local is not None:
         return None
     shards = [_fed(shard, payload) for shard, payload in zip(shards, payloads, strict=True)]
     turns = [task.turn(*each) for each in zip(shards, payloads, ctxs, strict=True)]

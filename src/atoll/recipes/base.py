@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -54,12 +54,18 @@ class Wish(NamedTuple):
         How many.
     nodes_per_round : int or None
         Nodes asked in a round; None: all.
+    balance : str or None
+        How unequal classes are answered.
+    callbacks : sequence of callable or None
+        Called after every round.
     """
 
     method: str | Algorithm | Decentralized | None = None
     local: Local | None = None
     rounds: int | None = None
     nodes_per_round: int | None = None
+    balance: str | None = None
+    callbacks: Sequence[Callable[[Any], Any]] | None = None
 
     @property
     def algorithm(self) -> Algorithm:
@@ -270,6 +276,8 @@ def check_wish(estimator: Any, wish: Wish, n_nodes: int) -> None:
         raise InvalidData(explain(what, got=f"{first}={value!r}", hint=f"leave {first} out"))
     if wish.local is not None and not isinstance(wish.local, Local):
         raise InvalidData(explain("local says what nodes do", got=repr(wish.local), expected="sgd(…) or own(…)"))
+    if callable(wish.callbacks):
+        raise InvalidData(explain("callbacks are several", got=repr(wish.callbacks), expected="a list of functions"))
     for part, recipe_of_it in trained:
         if recipe_of_it.check is not None:
             recipe_of_it.check(part, wish, n_nodes)

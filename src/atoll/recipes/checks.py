@@ -108,9 +108,32 @@ def _check_weights(estimator: Any, schema: Schema) -> None:
         what = f"{type(estimator).__name__}.fit() got an unexpected keyword argument 'sample_weight'"
         hint = "make the federation without weights: this estimator counts every row once"
         raise TypeError(explain(what, got="rows with weights", hint=hint))
+    for name in schema.weights:
+        if name != "sample_weight" and not counts(estimator, name):
+            raise _for_nobody(estimator, name)
     for name in schema.weightless:
         if counts(estimator, name):
             refuse_weightless(0.0, where=name)
+
+
+def _for_nobody(estimator: Any, name: str) -> TypeError:
+    """The error for weights that name a step which takes none, or which there is not."""
+    step, _, inner = name.partition("__")
+    steps = _steps(estimator)
+    if step in steps and inner != "sample_weight":
+        return _for_nobody(steps[step], inner)
+    refuses, what = (steps[step], inner) if step in steps else (estimator, name)
+    expected = f"weights for one of the steps {', '.join(steps)}" if steps and step not in steps else None
+    hint = f"make the federation without the weights {name}"
+    words = f"{type(refuses).__name__}.fit() got an unexpected keyword argument {what!r}"
+    return TypeError(explain(words, got="rows with such weights", expected=expected, hint=hint))
+
+
+def _steps(estimator: Any) -> dict[str, Any]:
+    """The parts of an estimator by name, as weights name them."""
+    if isinstance(estimator, ColumnTransformer):
+        return {name: step for name, step, _ in estimator.transformers}
+    return dict(getattr(estimator, "steps", getattr(estimator, "transformer_list", ())))
 
 
 def refuse_weightless(total: float, where: str = "sample_weight") -> None:
@@ -143,8 +166,10 @@ def counts(estimator: Any, name: str) -> bool:
         ``sample_weight`` or ``step__sample_weight``.
     """
     step, _, inner = name.partition("__")
+    if inner and isinstance(estimator, CalibratedClassifierCV):
+        return any(counts(part, name) for part in parts(estimator))
     if inner:
-        named = dict(getattr(estimator, "steps", getattr(estimator, "transformer_list", ())))
+        named = _steps(estimator)
         return step in named and counts(named[step], inner)
     if isinstance(estimator, Pipeline | ColumnTransformer | FeatureUnion):
         return any(counts(part, name) for part in parts(estimator))

@@ -135,6 +135,6 @@ def _key(value: Any) -> Any:
 def _seen_dtypes(schema: Schema) -> list[np.dtype[Any]]:
     """What scikit-learn's encoders would see each column as."""
     if schema.form is None:
-        return [np.dtype(schema.dtype)] * schema.n_features
+        return [np.dtype(dtype) for dtype in schema.given or (schema.dtype,) * schema.n_features]
     table = Table.empty(schema.form)
     return [table.column(i).dtype for i in range(schema.n_features)]

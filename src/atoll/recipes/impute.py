@@ -12,8 +12,9 @@ from sklearn.impute._base import _safe_min
 from sklearn.utils._mask import _get_mask
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
-from atoll.combine import Moments, Sum
+from atoll.combine import Sum
 from atoll.errors import UnsupportedEstimator, explain
+from atoll.operations.columns import SCALE
 from atoll.recipes.base import recipe
 from atoll.recipes.encoders import Distinct, distinct_values
 from atoll.recipes.quantiles import order_statistics, present
@@ -87,9 +88,10 @@ def _nothing(estimator: SimpleImputer) -> float:
 
 
 def _mean(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    found = _seen(estimator, rounds).round("columns.moments", combine=Moments(), settings={"weighted": False})
+    found = _seen(estimator, rounds).round("columns.means", combine=Sum())
     n: Array = found["n"]
-    return np.where(n > 0, found["mean"], _nothing(estimator)), rounds.schema.n_rows - n
+    mean = found["sum"] / np.maximum(n, 1) / SCALE
+    return np.where(n > 0, mean, _nothing(estimator)), rounds.schema.n_rows - n
 
 
 def _median(estimator: SimpleImputer, rounds: Rounds, dtype: np.dtype[Any]) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from atoll.errors import InvalidData, explain
 from atoll.nets.skorched import KINDS, fitted_net, local_of, parts_of
 from atoll.recipes.base import TRAINED, Wish, recipe
 from atoll.rounds import Rounds
-from atoll.training import Course, check_course
+from atoll.training import Course, check_answers, check_course
 from atoll.training.modules import train_module
 
 __all__ = ["fit_net"]
@@ -23,12 +23,16 @@ def _course(net: Any, initialized: Any, wish: Wish, n_nodes: int) -> Course:
     if local.optimizer == "own":
         hint = "leave local out, or give sgd(…) or optimizer(…)"
         raise InvalidData(explain("a skorch net's own steps are those of its optimizer", got=repr(local), hint=hint))
-    course = Course(wish.algorithm, local, wish.rounds or net.max_epochs, wish.nodes_per_round, mixing=wish.mixing)
+    course = Course(
+        wish.algorithm, local, wish.rounds or net.max_epochs, wish.nodes_per_round, mixing=wish.mixing,
+        callbacks=tuple(wish.callbacks or ()),
+    )  # fmt: skip
     check_course(course, n_nodes)
     return course
 
 
 def _check(net: Any, wish: Wish, n_nodes: int) -> None:
+    check_answers(wish.algorithm, type(net).__name__, classifies=is_classifier(net))
     bends = wish.algorithm.before is not type(wish.algorithm)._field_defaults["before"]
     course = _course(net, parts_of(net, 0)[0], wish, n_nodes)
     if bends and course.local.optimizer != "sgd":
@@ -46,7 +50,7 @@ def fit_net(estimator: Any, rounds: Rounds) -> Any:
     wish = rounds.wish if isinstance(rounds.wish, Wish) else Wish()
     net, module, loss = parts_of(estimator, rounds.run.seed)
     course = _course(estimator, net, wish, len(rounds.schema.nodes))
-    done = train_module(rounds, module, loss, course, str(estimator.device or "cpu"))
+    done = train_module(rounds, module, loss, course, str(estimator.device or "cpu"), wish.balance)
     classes = None
     if is_classifier(estimator):
         classes = rounds.schema.classes[0] if rounds.schema.classes else np.arange(2)

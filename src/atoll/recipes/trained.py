@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
+from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 from sklearn.preprocessing import LabelBinarizer
@@ -23,17 +24,17 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from atoll import models
 from atoll.algorithms import Algorithm, Local, own
-from atoll.combine import Sum
 from atoll.errors import InvalidData, explain
-from atoll.learners import Model, Part
+from atoll.learners import Balance, Model, Part, check_balance
 from atoll.learners.mlp import layout_of, optimizer_of, views_of
 from atoll.recipes.base import TRAINED, Wish, recipe
 from atoll.recipes.checks import stand_ins
+from atoll.recipes.holding import Held, hold_back
 from atoll.recipes.seeding import random_state
 from atoll.rounds import Rounds
 from atoll.schema import Schema
 from atoll.specs import Spec
-from atoll.training import Course, Trained, check_course, train_over
+from atoll.training import Course, Trained, balance_over, check_answers, check_course, class_counts, train_over
 from atoll.trees import Array
 from atoll.views import codes
 
@@ -46,13 +47,16 @@ def _asked(rounds: Rounds) -> Wish:
 
 def _check(estimator: Any, wish: Wish, n_nodes: int, local: Local) -> None:
     """What holds for all of them."""
-    check_course(Course(wish.algorithm, local, wish.rounds or 1, wish.nodes_per_round), n_nodes)
+    callbacks = tuple(wish.callbacks or ())
+    check_course(Course(wish.algorithm, local, wish.rounds or 1, wish.nodes_per_round, callbacks=callbacks), n_nodes)
     if wish.rounds == 0:
         raise InvalidData(explain("rounds must be a whole number of at least 1, or None", got="0"))
-    if estimator.early_stopping:
-        hint = "leave early_stopping out: tol and n_iter_no_change then look at the training loss"
-        what = f"{type(estimator).__name__} over nodes holds back no rows to stop early by"
-        raise InvalidData(explain(what, got="early_stopping=True", hint=hint))
+    check_answers(wish.algorithm, type(estimator).__name__, classifies=is_classifier(estimator))
+    if wish.balance is not None:
+        check_balance(wish.balance)
+        if not is_classifier(estimator):
+            what = f"classes are balanced, and {type(estimator).__name__} knows none"
+            raise InvalidData(explain(what, got=f"balance={wish.balance!r}", hint="leave balance out"))
 
 
 def _refuse_bent(estimator: Any, algorithm: Algorithm, steps: str) -> InvalidData:
@@ -77,14 +81,18 @@ def _dtype(schema: Schema) -> Any:
     return np.dtype(np.float32 if np.dtype(schema.dtype) == np.float32 else np.float64)
 
 
-def _followed(losses: list[float], each: Callable[[float], bool]) -> Callable[[Trained], bool]:
+_Each = Callable[[float, Trained], bool]
+
+
+def _followed(each: _Each) -> Callable[[Trained], bool]:
     """A callback that hands on every loss once, also those of rounds that were done before a run was resumed."""
+    losses: list[float] = []
 
     def follow(seen: Trained) -> bool:
         ended = False
         for loss in seen.losses[len(losses) :]:
             losses.append(loss)
-            ended = each(loss)
+            ended = each(loss, seen)
         return ended
 
     return follow
@@ -131,24 +139,31 @@ def fit_mlp(estimator: Any, rounds: Rounds) -> Any:
     if is_classifier(estimator) and not schema.n_outputs:
         seen = rounds.through(codes(schema.classes))
     layers = _prepared(estimator, rounds)
-    layout = layout_of(layers)
-    flat = np.concatenate([p.ravel() for p in (*estimator.coefs_, *estimator.intercepts_)])
-    kept = 0 if local.optimizer != "own" else len(flat) * (1 if estimator.solver == "sgd" else 2)
-    buffers = np.zeros(kept + (1 if kept and estimator.solver == "adam" else 0), dtype=flat.dtype)
-    alone = len(schema.nodes) == 1 and local.shuffle and local.batch_size is not None
-    order = _pooled_order(estimator, schema.n_rows, max(1, int(local.epochs))) if alone else None
-    use = "" if alone else str(estimator._random_state.randint(2**31 - 1))
-    estimator._optimizer = _schedule(estimator, layout, local, flat)
+    model = _beginning(estimator, layers, local)
+    held = _mlp_held(estimator, seen) if estimator.early_stopping else None
+    if held is not None:
+        seen, schema = held.train, held.train.schema
+    balance = None if wish.balance is None else _balance(wish.balance, seen, estimator)
+    order = None if wish.balance == "sampler" else _pooled_order(estimator, schema, local, held)
+    use = "" if order is not None else str(estimator._random_state.randint(2**31 - 1))
+    estimator._optimizer = _schedule(estimator, local, model)
     local = _with_rate(local, wish, estimator)
     course = Course(
         wish.algorithm, local, wish.rounds or int(estimator.max_iter), wish.nodes_per_round, order=order,
-        mixing=wish.mixing,
-        callbacks=[_followed([], _epoch(estimator, round(schema.n_rows * local.epochs)))],
+        mixing=wish.mixing, balance=balance, replayed=held is not None,
+        callbacks=[_followed(_epoch(estimator, round(schema.n_rows * local.epochs), held)), *(wish.callbacks or ())],
     )  # fmt: skip
     arrays = {"estimator": _written(estimator, hidden_layer_sizes=tuple(layers[1:-1]))}
     program = Spec("sklearn.mlp", {"layers": layers, "out": estimator.out_activation_, "use": use}, arrays)
-    done = train_over(seen, program, Model(flat, buffers, layout), course)
-    return _finished(estimator, done, wish, buffered=bool(kept))
+    done = train_over(seen, program, model, course)
+    return _finished(estimator, done, wish, buffered=bool(model.buffers.size))
+
+
+def _beginning(estimator: Any, layers: list[int], local: Local) -> Model:
+    """The first weights, and what the optimizer keeps, before its first step."""
+    flat = np.concatenate([p.ravel() for p in (*estimator.coefs_, *estimator.intercepts_)])
+    kept = 0 if local.optimizer != "own" else len(flat) if estimator.solver == "sgd" else 2 * len(flat) + 1
+    return Model(flat, np.zeros(kept, dtype=flat.dtype), layout_of(layers))
 
 
 def _prepared(estimator: Any, rounds: Rounds) -> list[int]:
@@ -190,10 +205,11 @@ def _labels(estimator: MLPClassifier, schema: Schema, first: bool) -> int:
     return len(estimator.classes_) if len(estimator.classes_) > 2 else 1
 
 
-def _schedule(estimator: Any, layout: tuple[Part, ...], local: Local, flat: Array) -> Any:
+def _schedule(estimator: Any, local: Local, model: Model) -> Any:
     """The optimizer by which scikit-learn lowers its rate and ends a training; it makes no step here."""
     if local.optimizer == "own" and estimator.solver == "adam":
-        return optimizer_of(estimator, [], np.zeros(2 * len(flat) + 1), layout, estimator.learning_rate_init)
+        unused = np.zeros(model.buffers.size)
+        return optimizer_of(estimator, [], unused, model.layout, estimator.learning_rate_init)
     schedule = estimator.learning_rate if estimator.solver == "sgd" else "constant"
     return SGDOptimizer(
         [], estimator.learning_rate_init, schedule, estimator.momentum, estimator.nesterovs_momentum, estimator.power_t
@@ -208,33 +224,65 @@ def _with_rate(local: Local, wish: Wish, estimator: Any) -> Local:
     return local._replace(lr=lambda step: estimator._optimizer.learning_rate)
 
 
-def _pooled_order(estimator: Any, n_rows: int, epochs: int) -> Callable[[int, int], Array]:
-    """The order of rows that scikit-learn's own fit would draw, from the generator that drew the first weights."""
-    orders: list[Array] = [np.arange(n_rows)]
+def _mlp_held(estimator: Any, seen: Rounds) -> Held:
+    """Rows to stop early by: over one node those that scikit-learn holds back, unless it looks at classes for them."""
+    schema, share = seen.schema, estimator.validation_fraction
+    if is_classifier(estimator) and schema.n_outputs:
+        hint = "leave early_stopping out: tol and n_iter_no_change then look at the training loss"
+        what = f"{type(estimator).__name__} of several labels holds back no rows over nodes"
+        raise InvalidData(explain(what, got="early_stopping=True", hint=hint))
+    numbers = None
+    if len(schema.nodes) == 1 and not (is_classifier(estimator) and estimator.n_outputs_ == 1):
+        rows = np.arange(schema.n_rows)
+        numbers = train_test_split(rows, random_state=estimator._random_state, test_size=share)
+    return hold_back(seen, share, seen.run.seed, numbers)
+
+
+def _balance(kind: str, seen: Rounds, estimator: Any) -> Balance:
+    if is_classifier(estimator) and seen.schema.n_outputs:
+        what = "classes of one target are balanced, and here there are several labels"
+        raise InvalidData(explain(what, got=f"balance={kind!r}", hint="leave balance out"))
+    return balance_over(seen, kind, len(estimator.classes_))
+
+
+def _pooled_order(
+    estimator: Any, schema: Schema, local: Local, held: Held | None
+) -> Callable[[int, int], Array] | None:
+    """Over one node the order of rows that scikit-learn's own fit would draw, from what drew the first weights."""
+    first = None if held is None else held.order
+    if len(schema.nodes) > 1 or local.batch_size is None or not (local.shuffle or first is not None):
+        return None
+    epochs = max(1, int(local.epochs))
+    orders: list[Array] = [np.arange(schema.n_rows)]
 
     def order(step: int, node: int) -> Array:
         while len(orders) <= (step + 1) * epochs:
-            orders.append(shuffle(orders[-1], random_state=estimator._random_state))
-        return np.stack(orders[1 + step * epochs : 1 + (step + 1) * epochs])
+            orders.append(shuffle(orders[-1], random_state=estimator._random_state) if local.shuffle else orders[-1])
+        drawn = np.stack(orders[1 + step * epochs : 1 + (step + 1) * epochs])
+        return drawn if first is None else first[drawn]
 
     return order
 
 
-def _epoch(estimator: Any, n_rows: int) -> Callable[[float], bool]:
+def _epoch(estimator: Any, n_rows: int, held: Held | None) -> _Each:
     """What scikit-learn does after every epoch; whether it ends there."""
 
-    def each(loss: float) -> bool:
+    def each(loss: float, seen: Trained) -> bool:
         estimator.n_iter_ += 1
         estimator.loss_ = loss
         estimator.t_ += n_rows
         estimator.loss_curve_.append(loss)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
-        estimator._update_no_improvement_count(False, None, None, None)
+        if held is None:
+            estimator._update_no_improvement_count(False, None, None, None)
+        else:
+            _scored(estimator, held, seen)
         estimator._optimizer.iteration_ends(estimator.t_)
         if estimator._no_improvement_count <= estimator.n_iter_no_change:
             return False
-        told = f"Training loss did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} epochs."
+        what = "Training loss" if held is None else "Validation score"
+        told = f"{what} did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} epochs."
         ended = bool(estimator._optimizer.trigger_stopping(told, estimator.verbose))
         estimator._no_improvement_count = estimator._no_improvement_count if ended else 0
         return ended
@@ -242,11 +290,28 @@ def _epoch(estimator: Any, n_rows: int) -> Callable[[float], bool]:
     return each
 
 
+def _scored(estimator: Any, held: Held, seen: Trained) -> None:
+    """scikit-learn's own look at the rows that are held back, whose score the nodes tell."""
+    parts = views_of(seen.model.w, seen.model.layout)
+    half = len(parts) // 2
+    estimator.coefs_, estimator.intercepts_ = parts[:half], parts[half:]
+    score = held.score(estimator)
+    estimator._score = lambda X, y, sample_weight=None: score
+    try:
+        estimator._update_no_improvement_count(True, None, None, None)
+    finally:
+        del estimator._score
+    if seen.run is not None:
+        seen.run.measure(seen.step, validation_score=score)
+
+
 def _finished(estimator: Any, done: Trained, wish: Wish, *, buffered: bool) -> Any:
     """The estimator with what was learnt, so that scikit-learn can go on from there by `partial_fit`."""
     parts = [part.copy() for part in views_of(done.model.w, done.model.layout)]
     half = len(parts) // 2
     estimator.coefs_, estimator.intercepts_ = parts[:half], parts[half:]
+    if estimator.early_stopping and estimator.validation_scores_:
+        estimator.coefs_, estimator.intercepts_ = estimator._best_coefs, estimator._best_intercepts
     if not all(np.isfinite(part).all() for part in parts):
         raise ValueError(
             "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -291,6 +356,9 @@ def _check_sgd(estimator: Any, wish: Wish, n_nodes: int) -> None:
         what = f"{type(estimator).__name__} over nodes keeps no second, averaged model"
         raise InvalidData(explain(what, got=f"average={estimator.average!r}", hint=hint))
     _check(estimator, wish, n_nodes, _sgd_local(estimator, wish))
+    if wish.balance == "logits" and estimator.loss != "log_loss":
+        what = f"logits are adjusted in the loss 'log_loss', and {type(estimator).__name__} has {estimator.loss!r}"
+        raise InvalidData(explain(what, got="balance='logits'", hint="use balance='reweight' or 'sampler'"))
 
 
 @recipe(SGDClassifier, SGDRegressor, Perceptron, method=TRAINED, exact=False, iterative=True, check=_check_sgd)
@@ -312,12 +380,17 @@ def fit_sgd(estimator: Any, rounds: Rounds) -> Any:
     B, d = (len(of_class) if len(of_class) > 2 else 1), schema.n_features
     layout = (Part("coef_", 0, (B, d)), Part("intercept_", B * d, (B,)))
     use = str(random_state(estimator, rounds).randint(2**31 - 1))
+    held = hold_back(seen, estimator.validation_fraction, int(use)) if estimator.early_stopping else None
+    if held is not None:
+        seen, schema = held.train, held.train.schema
+    balance = None if wish.balance is None else balance_over(seen, wish.balance, len(of_class))
     rate = [float(estimator.eta0)]
     if local.optimizer == "own":
         local = local._replace(lr=lambda step: rate[0])
+    each = _pass(estimator, B, rate, local.epochs / len(schema.nodes), held)
     course = Course(
-        wish.algorithm, local, wish.rounds or int(estimator.max_iter), wish.nodes_per_round,
-        mixing=wish.mixing, callbacks=[_followed([], _pass(estimator, B, rate, local.epochs / len(schema.nodes)))],
+        wish.algorithm, local, wish.rounds or int(estimator.max_iter), wish.nodes_per_round, mixing=wish.mixing,
+        balance=balance, replayed=held is not None, callbacks=[_followed(each), *(wish.callbacks or ())],
     )  # fmt: skip
     settings = {"n_features": d, "per_epoch": schema.n_rows / len(schema.nodes), "use": use}
     plain = {"class_weight": None, "n_jobs": None} if is_classifier(estimator) else {}
@@ -334,8 +407,7 @@ def _class_weights(estimator: Any, seen: Rounds) -> Array:
         raise ValueError(f"The number of classes has to be greater than one; got {len(classes)} class")
     counts = classes
     if estimator.class_weight == "balanced":
-        told = seen.round("describe.labels", combine=Sum(), settings={"n_classes": seen.schema.n_classes})
-        counts = np.repeat(classes, told["count.0"])
+        counts = np.repeat(classes, class_counts(seen, len(classes)))
     estimator.classes_ = classes
     estimator._expanded_class_weight = compute_class_weight(estimator.class_weight, classes=classes, y=counts)
     return np.asarray(estimator._expanded_class_weight, dtype=np.float64)
@@ -351,16 +423,16 @@ def _first(estimator: Any, B: int, d: int, schema: Schema) -> Array:
     return flat
 
 
-def _pass(estimator: Any, B: int, rate: list[float], share: float) -> Callable[[float], bool]:
+def _pass(estimator: Any, B: int, rate: list[float], share: float, held: Held | None) -> _Each:
     """What scikit-learn does after every epoch; whether it ends there. It may lower the rate."""
     best, idle, seen = [np.inf], [0], [0]
     tol = -np.inf if estimator.tol is None else estimator.tol * share
 
-    def each(loss: float) -> bool:
+    def each(loss: float, trained: Trained) -> bool:
         seen[0] += 1
-        if seen[0] == 1:
+        if seen[0] == 1 and held is None:
             return False  # nothing had been learnt yet
-        objective = loss / B
+        objective = loss / B if held is None else -_linear_score(estimator, held, trained)
         idle[0] = idle[0] + 1 if tol > -np.inf and objective > best[0] - tol else 0
         best[0] = min(best[0], objective)
         if idle[0] < estimator.n_iter_no_change:
@@ -373,11 +445,25 @@ def _pass(estimator: Any, B: int, rate: list[float], share: float) -> Callable[[
     return each
 
 
-def _told(estimator: Any, done: Trained, wish: Wish, schema: Schema) -> Any:
-    """The estimator with what was learnt, and scikit-learn's warnings."""
+def _linear_score(estimator: Any, held: Held, seen: Trained) -> float:
+    """The score of the model so far on the rows that are held back."""
+    _put(estimator, seen)
+    score = held.score(estimator)
+    if seen.run is not None:
+        seen.run.measure(seen.step, validation_score=score)
+    return score
+
+
+def _put(estimator: Any, done: Trained) -> None:
     coef, intercept = views_of(done.model.w, done.model.layout)
     estimator.coef_ = coef.copy() if is_classifier(estimator) else coef.ravel().copy()
-    estimator.intercept_, estimator.n_iter_ = intercept.copy(), done.step
+    estimator.intercept_ = intercept.copy()
+
+
+def _told(estimator: Any, done: Trained, wish: Wish, schema: Schema) -> Any:
+    """The estimator with what was learnt, and scikit-learn's warnings."""
+    _put(estimator, done)
+    estimator.n_iter_ = done.step
     estimator.t_ = 1.0 + done.step * schema.n_rows
     if is_classifier(estimator):
         estimator._loss_function_ = estimator._get_loss_function(estimator.loss)

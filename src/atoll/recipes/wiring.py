@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from atoll.algorithms import own
 from atoll.errors import InvalidData, explain
+from atoll.learners import balance_of
 from atoll.recipes.base import Wish, find, generic_ways
 from atoll.specs import Spec
 from atoll.topology import is_mix
@@ -43,5 +46,8 @@ def check_wiring(estimator: Any, wish: Wish, wiring: Spec, n_nodes: int) -> None
         raise InvalidData(explain(what, got=f"topology {wiring.name}", hint=hint))
     if is_mix(wiring) or wish.mixing is not None:
         local, rounds = wish.local or own(), 1 if wish.rounds is None else wish.rounds
-        course = Course(wish.algorithm, local, rounds, wish.nodes_per_round, mixing=wish.mixing)
+        answer = None if wish.balance is None else balance_of(wish.balance, np.ones(2))  # by whatever counts
+        course = Course(
+            wish.algorithm, local, rounds, wish.nodes_per_round, balance=answer, mixing=wish.mixing
+        )  # fmt: skip
         check_gossip(course, wiring, n_nodes)

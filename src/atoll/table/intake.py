@@ -11,12 +11,43 @@ from atoll.errors import InvalidData, explain
 from atoll.table.column import Column, refuse
 from atoll.trees import Array
 
-__all__ = ["is_frame", "read_columns"]
+__all__ = ["given_as", "is_frame", "read_columns"]
+
+_WHOLE = {"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 def is_frame(X: object) -> bool:
     """Whether rows are a data frame of pandas or polars."""
     return _is_pandas(X) or _is_polars(X)
+
+
+def given_as(X: Any, d: int) -> tuple[str, ...] | None:
+    """What columns of numbers are to scikit-learn, by NumPy's names; None where all are floats, or objects.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame, or array-like of shape (n, d)
+        Rows.
+    d : int
+        Columns.
+    """
+    if is_frame(X):
+        dtypes = [np.dtype(kind if kind in _WHOLE else "float64") for kind in _kinds(X)]
+        if _is_polars(X) and d:  # which scikit-learn sees as one array
+            dtypes = [np.result_type(*dtypes)] * d
+    else:
+        dtype = getattr(X, "dtype", None)
+        dtypes = [dtype if isinstance(dtype, np.dtype) else np.asarray(X).dtype] * d
+    return tuple(dtype.str for dtype in dtypes) if any(dtype.kind in "biu" for dtype in dtypes) else None
+
+
+def _kinds(frame: Any) -> list[str]:
+    """The types of columns in NumPy's spelling; of polars a column with gaps has none."""
+    if _is_pandas(frame):
+        return [str(dtype) for dtype in frame.dtypes]
+    return [
+        "" if column.null_count() else str(column.dtype).lower().removesuffix("ean") for column in frame.get_columns()
+    ]
 
 
 def read_columns(X: Any, where: str) -> tuple[list[Column], tuple[str, ...] | None, str, bool]:

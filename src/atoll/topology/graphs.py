@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from atoll.errors import InvalidData, UnknownName, closest, explain
 from atoll.trees import Array
@@ -145,6 +143,9 @@ def edges_of(graph: Any) -> list[list[int]]:
 
 def connected(n: int, wiring: Wiring) -> list[int]:
     """Nodes that cannot be reached from node 0, or cannot reach it; none, where the graph connects all."""
+    from scipy.sparse import coo_array  # 7 MB, which who draws no graph does without
+    from scipy.sparse.csgraph import connected_components
+
     a, b = np.array(wiring.edges, dtype=np.int64).reshape(-1, 2).T
     label = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), connection="strong")[1]
     return [i for i in range(n) if label[i] != label[0]]

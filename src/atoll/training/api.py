@@ -21,8 +21,8 @@ from atoll.selection import Selection, uniform
 from atoll.topology import is_mix
 from atoll.training.checkpoints import Checkpoint, check_resumed, read_checkpoint
 from atoll.training.gossip import check_gossip
-from atoll.training.loop import Callback, Course, Judged, Trained, check_course
-from atoll.training.modules import nets_or_why, train_module
+from atoll.training.loop import Callback, Course, Judged, Trained, check_answers, check_course
+from atoll.training.modules import check_code_stays, nets_or_why, train_module
 from atoll.training.validation import Validation
 from atoll.trees import Array
 from atoll.views import chosen
@@ -189,6 +189,8 @@ def train(
         not suit it, a checkpoint that does not; names the node.
     NotEnoughMemory
         Before the first round, with the numbers.
+    Refused
+        Before any node is asked, for a module that is not named, where nodes keep their rows.
     NodeFailed
         If so many nodes fail in a round that its quorum is missed: a loss that is no longer finite, say.
 
@@ -205,6 +207,9 @@ def train(
     3
     """
     nets = nets_or_why()
+    named = module if isinstance(module, str) else None
+    if named is None:
+        check_code_stays(federation.remote)
     module, loss = nets.installed(module) if isinstance(module, str) else (module, loss)
     found = None if resume is None else read_checkpoint(resume, nets.as_model(module))
     if found is not None:
@@ -217,6 +222,7 @@ def train(
     )  # fmt: skip
     check_course(course, federation.n_nodes)
     _check_algorithm(algorithm)
+    check_answers(course.algorithm, type(loss).__name__, classifies=type(loss).__name__ not in _OF_NUMBERS)
     if isinstance(algorithm, Decentralized) or is_mix(federation.plan):
         course = course._replace(mixing=algorithm if isinstance(algorithm, Decentralized) else None)
         check_gossip(course, federation.plan, federation.n_nodes)
@@ -233,14 +239,18 @@ def train(
     method = course.mixing or course.algorithm
     over.progress.start(f"{method} of {type(module).__name__} over {federation.n_nodes} nodes")
     try:
-        with one_thread():
+        with over.ending(), one_thread():
             over.meet(classes=balance is not None)
             over, left_out = _parted(over, held_out)
-            trained = train_module(over, module, loss, course, device, balance, judged)
+            trained = train_module(over, module, loss, course, device, balance, judged, named=named)
     finally:
         over.progress.stop()
     made = nets.load(copy.deepcopy(module), trained.model.w, trained.model.buffers)
     return TrainedModule(made, trained, over.run, None if judged is None else judged.run, left_out)
+
+
+_OF_NUMBERS = ("GaussianNLLLoss", "HuberLoss", "L1Loss", "MSELoss", "PoissonNLLLoss", "SmoothL1Loss")
+"""Losses of torch whose targets are no classes."""
 
 
 def _parted(over: Rounds, held_out: Array | None) -> tuple[Rounds, Rounds | None]:

@@ -30,6 +30,7 @@ __all__ = [
     "Judge",
     "Judged",
     "Trained",
+    "check_answers",
     "check_course",
     "judge_of",
     "node_weights",
@@ -73,6 +74,9 @@ class Course(NamedTuple):
         By node number, where rows keep coming.
     start : At or None
         How far it had come before, where it goes on from a checkpoint.
+    replayed : bool
+        Whether a program that is run again over a journal goes through all rounds again, which the journal answers, and
+        not on from the last one: where what callbacks keep decides.
     """
 
     algorithm: Algorithm
@@ -89,6 +93,7 @@ class Course(NamedTuple):
     mixing: Decentralized | None = None
     streams: Mapping[int, Stream] = {}
     start: At | None = None
+    replayed: bool = False
 
     @property
     def at_once(self) -> int:
@@ -175,8 +180,33 @@ def check_course(course: Course, n_nodes: int) -> None:
         hint = "leave nodes_per_round out, or use another method"
         what = f"{course.algorithm.spec.name} needs every node in every round"
         raise InvalidData(explain(what, got=f"nodes_per_round={asked}", hint=hint))
+    if not all(callable(callback) for callback in course.callbacks):
+        got = repr(course.callbacks)
+        raise InvalidData(explain("callbacks are functions that are called after every round", got=got))
     if not isinstance(course.at_once, int) or course.at_once < 1:
         raise InvalidData(explain("block is a number of nodes", got=repr(course.block), expected="at least 1"))
+
+
+def check_answers(algorithm: Algorithm, trained: str, *, classifies: bool) -> None:
+    """Refuse a method that answers by the labels of a node's rows, where what is trained answers with numbers.
+
+    Parameters
+    ----------
+    algorithm : Algorithm
+        How it is trained.
+    trained : str
+        What is trained, or its loss.
+    classifies : bool
+        Whether its targets are classes.
+
+    Raises
+    ------
+    InvalidData
+        With the reason.
+    """
+    if algorithm.says is not None and not classifies:
+        what = f"{algorithm.spec.name} lets rows vote for their classes, and {trained} is for numbers"
+        raise InvalidData(explain(what, got=repr(algorithm), hint="use a classifier, or ditto() or fedper(…)"))
 
 
 def train_in_rounds(rounds: Rounds, program: Spec, model: Model, course: Course) -> Trained:
@@ -184,13 +214,15 @@ def train_in_rounds(rounds: Rounds, program: Spec, model: Model, course: Course)
     nodes = node_weights(rounds, course.algorithm)
     check_course(course, len(nodes))
     nodes = {node: weight for node, weight in nodes.items() if weight}  # of the others nothing would count
+    number = {name: i for i, name in enumerate(rounds.link.names)}
+    rows = {number[name]: n for name, n in zip(rounds.schema.nodes, rounds.schema.rows, strict=True)}
     began = rounds.number
     at = _begin(rounds, model, course, began)
     ended = at.step > 0 and _told(rounds, program, course, at)
     settled = course.algorithm.settle is not None
     while at.step < course.rounds and not ended:
         try:
-            at = _round(rounds, program, course, nodes, at, began)
+            at = _round(rounds, program, course, nodes, rows, at, began)
             ended = _told(rounds, program, course, at)
         except KeyboardInterrupt:
             rounds.run.notes.append(f"interrupted after {at.step} of {course.rounds} rounds")
@@ -226,7 +258,7 @@ def trained_at(rounds: Rounds, program: Spec, course: Course, at: At, settled: b
 
 
 def _begin(rounds: Rounds, model: Model, course: Course, began: int) -> At:
-    saved = rounds.saved(began)
+    saved = None if course.replayed else rounds.saved(began)
     if saved is None:
         return course.start or At(0, model, course.algorithm.init(model.w), ())
     step, tree = saved
@@ -239,13 +271,17 @@ def _within(tree: Tree, prefix: str) -> Tree:
     return {name.removeprefix(prefix): array for name, array in tree.items() if name.startswith(prefix)}
 
 
-def _round(rounds: Rounds, program: Spec, course: Course, nodes: dict[int, float], at: At, began: int) -> At:
+def _round(
+    rounds: Rounds, program: Spec, course: Course, nodes: dict[int, float], rows: dict[int, int], at: At, began: int
+) -> At:
     algorithm, local, x = course.algorithm.at(at.step), course.local.at(at.step), at.model.w
     settings, arrays = written(program, algorithm, local, course.way, course.at_once, course.balance)
-    called = _called(rounds, program, course, nodes, at)
+    called = _called(rounds, program, course, nodes, rows, at)
     cohort, each = called.nodes, _each(course, called, at.step)
     if not cohort:
-        return _kept(rounds, at._replace(step=at.step + 1, losses=(*at.losses, math.nan), now=called.now), began)
+        return _kept(
+            rounds, course, at._replace(step=at.step + 1, losses=(*at.losses, math.nan), now=called.now), began
+        )
     message, ahead = algorithm.message(x, at.state), np.zeros(0)
     if algorithm.ahead:
         payload = {**question(x, at.model.buffers, message), **arrays}
@@ -266,11 +302,13 @@ def _round(rounds: Rounds, program: Spec, course: Course, nodes: dict[int, float
         buffers = total["buffers"] / buffers.dtype.type(total["weight"][0])
     losses = (*at.losses, _metrics(total)["loss"])
     model = at.model._replace(w=new, buffers=buffers)
-    return _kept(rounds, At(at.step + 1, model, state, losses, called.picked, called.now), began)
+    return _kept(rounds, course, At(at.step + 1, model, state, losses, called.picked, called.now), began)
 
 
-def _kept(rounds: Rounds, at: At, began: int) -> At:
-    """Save how far training has come; returns it."""
+def _kept(rounds: Rounds, course: Course, at: At, began: int) -> At:
+    """Save how far training has come, where it would go on from there; returns it."""
+    if course.replayed:
+        return at
     tree = {"x": at.model.w, "buffers": at.model.buffers, "losses": np.array(at.losses), "now": np.array([at.now])}
     tree |= {f"state/{name}": array for name, array in at.state.items()}
     tree |= {f"picked/{name}": array for name, array in at.picked.items()}
@@ -278,18 +316,19 @@ def _kept(rounds: Rounds, at: At, began: int) -> At:
     return at
 
 
-def _called(rounds: Rounds, program: Spec, course: Course, nodes: dict[int, float], at: At) -> Cohort:
+def _called(
+    rounds: Rounds, program: Spec, course: Course, nodes: dict[int, float], rows: dict[int, int], at: At
+) -> Cohort:
     def losses(cohort: Sequence[int]) -> Array:
         settings, payload = _after(program, course, at)
         told = rounds.round("train.losses", payload, combine=Each(), settings=settings, cohort=cohort, step=at.step)
         return told["loss"]
 
-    number = {name: i for i, name in enumerate(rounds.link.names)}
-    rows = {number[name]: n for name, n in zip(rounds.schema.nodes, rounds.schema.rows, strict=True)}
     return called_up(
         course.selection, course.pace, seed=rounds.run.seed, step=at.step, now=at.now, picked=at.picked,
         weights=nodes, rows=rows, n=course.nodes_per_round or len(nodes), local=course.local.at(at.step),
-        nbytes=2.0 * (at.model.w.nbytes + at.model.buffers.nbytes), losses=losses,
+        nbytes=2.0 * (at.model.w.nbytes + at.model.buffers.nbytes), losses=losses, at_once=course.at_once,
+        together=course.way in ("implicit", "stacked"),
     )  # fmt: skip
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atoll.combine import Sum
-from atoll.errors import InvalidData, MissingExtra, explain
-from atoll.learners import Balance
-from atoll.learners import balance_of as make_balance
+from atoll.engines import Remote
+from atoll.errors import InvalidData, MissingExtra, Refused, explain
+from atoll.learners import Balance, balance_of, check_balance
 from atoll.rounds import Rounds
+from atoll.specs import Spec
+from atoll.training.balancing import class_counts
 from atoll.training.forecast import check_memory
 from atoll.training.loop import Course, Trained
 from atoll.training.start import train_over
@@ -20,7 +21,22 @@ from atoll.views import codes
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["nets_or_why", "train_module"]
+__all__ = ["check_code_stays", "nets_or_why", "train_module"]
+
+
+def check_code_stays(remote: Remote | None) -> None:
+    """Refuse to hand over a module or a loss where nodes keep their rows: they belong to others.
+
+    Raises
+    ------
+    Refused
+        With what to do.
+    """
+    if remote is not None:
+        what = "nodes of other owners run no code of yours"
+        expected = "a program that their owners installed (atoll.nets.install)"
+        hint = "atoll.train('its name', None, federation)"
+        raise Refused(explain(what, got="a module", expected=expected, where=remote.url, hint=hint))
 
 
 def nets_or_why() -> Any:
@@ -47,6 +63,8 @@ def train_module(
     device: str = "cpu",
     balance: str | None = None,
     held_out: Validation | None = None,
+    *,
+    named: str | None = None,
 ) -> Trained:
     """Train a module over nodes that have met.
 
@@ -66,6 +84,8 @@ def train_module(
         How unequal classes are answered.
     held_out : Validation, optional
         Held-out rows on which rounds are judged.
+    named : str, optional
+        Under which the module is installed: nodes that keep their rows are told this name, and no code.
 
     Returns
     -------
@@ -80,14 +100,19 @@ def train_module(
     """
     nets = nets_or_why()
     model = nets.as_model(module)
-    program = nets.written_down(module, loss, device)
+    if named is None:
+        check_code_stays(rounds.link.remote)
+    told = named is not None and rounds.link.remote is not None
+    program = Spec(str(named)) if told else nets.written_down(module, loss, device)
     if balance is not None:
-        course = course._replace(balance=_balanced(rounds, balance))
+        course = course._replace(balance=_balanced(rounds, balance, loss))
     rows = sorted(rounds.schema.rows)
     net = nets.Net(module, loss, model.layout)
-    way = nets.chosen(course.way, net, course.algorithm, course.local.at(0), rows[len(rows) // 2], device)
-    asked = course.nodes_per_round or len(rows)
-    course = course._replace(way=way, block=course.block or nets.together(way, asked))
+    tilted = course.balance is not None and course.balance.kind != "sampler"  # such steps are taken node by node
+    wanted = "sequential" if course.way == "auto" and tilted else course.way
+    local, typical, asked = course.local.at(0), rows[len(rows) // 2], course.nodes_per_round or len(rows)
+    way = nets.chosen(wanted, net, course.algorithm, local, typical, device)
+    course = course._replace(way=way, block=course.block or nets.together(way, net, local, typical, asked))
     rounds.run.notes.append(f"local training was computed the {way} way, {_nodes(course.at_once)} at once")
     check_memory(rounds, model, course, device)
     suits(rounds, program, model, course)
@@ -101,14 +126,31 @@ def _nodes(n: int) -> str:
     return "1 node" if n == 1 else f"{n} nodes"
 
 
-def _balanced(rounds: Rounds, kind: str) -> Balance:
+def _balanced(rounds: Rounds, kind: str, loss: Any) -> Balance:
     """How unequal classes are answered, by how many rows each has on all nodes together."""
+    check_balance(kind)
+    _check_loss(kind, loss)
     classes = rounds.schema.classes[0]
     if classes.dtype.kind not in "iu" or len(classes) < 2 or classes[0] < 0:
         got, expected = f"{len(classes)} classes of {classes.dtype}", "class numbers, two or more"
         raise InvalidData(explain("classes are balanced by their numbers", got=got, expected=expected))
-    settings = {"n_classes": [len(classes)]}
-    told = rounds.through(codes((classes,))).round("describe.labels", combine=Sum(), settings=settings)
     counts = np.zeros(int(classes[-1]) + 1)
-    counts[classes] = told["count.0"]
-    return make_balance(kind, counts)
+    counts[classes] = class_counts(rounds.through(codes((classes,))), len(classes))
+    return balance_of(kind, counts)
+
+
+_WITHOUT_LOGITS = ("NLLLoss", "LogLoss", "BCELoss", "BCEWithLogitsLoss")
+"""Losses of outputs that are no logits of classes."""
+
+
+def _check_loss(kind: str, loss: Any) -> None:
+    """Refuse an answer that a loss cannot give."""
+    name = type(loss).__name__
+    if kind == "logits" and name in _WITHOUT_LOGITS:
+        what, expected = f"logits are adjusted before a softmax, and {name} takes none", "CrossEntropyLoss"
+    elif kind == "reweight" and name.startswith("BCE"):
+        what, expected = f"classes are weighted by their numbers, and {name} takes shares", "CrossEntropyLoss"
+    else:
+        return
+    hint = "use balance='sampler', which goes with any loss"
+    raise InvalidData(explain(what, got=f"balance={kind!r}", expected=expected, hint=hint))

@@ -69,7 +69,7 @@ def train_as_they_come(rounds: Rounds, program: Spec, model: Model, course: Cour
             break
         counted = [group for group in plan.groups if group.step == step]
         came = [Came(step - g.start, starts[g.start], sums[g]["change"], len(g.nodes)) for g in counted]
-        x = arrivals.go_on(x, came)
+        x = (course.algorithm.at(step).arrivals or arrivals).go_on(x, came)
         losses.append(_loss([sums.pop(g) for g in counted]))
         waiting = {g.start for g in sums}
         starts = {v: start for v, start in starts.items() if v in waiting}
@@ -95,7 +95,7 @@ def _rows(rounds: Rounds) -> Mapping[int, int]:
 
 
 def _trained(rounds: Rounds, program: Spec, course: Course, x: Array, group: Group, seconds: float) -> Tree:
-    algorithm, local = course.algorithm, course.local.at(group.start)
+    algorithm, local = course.algorithm.at(group.start), course.local.at(group.start)
     settings, arrays = written(program, algorithm, local, course.way, course.at_once, course.balance)
     told: dict[str, Any] = {"staleness": float(group.step - group.start), "virtual_seconds": seconds}
     return rounds.round(

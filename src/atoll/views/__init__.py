@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from atoll.views.base import viewer, views
 from atoll.views.labels import class_weighted, codes, of_class, raveled, step_weights
-from atoll.views.rows import chosen, fold, nodes_but
+from atoll.views.rows import chosen, fold, nodes_but, sampled
 from atoll.views.tables import arrange, beside, blanked, columns, named, numbers, scaled
 from atoll.views.transformers import read_models, transformed
 
@@ -27,6 +27,7 @@ __all__ = [
     "of_class",
     "raveled",
     "read_models",
+    "sampled",
     "scaled",
     "step_weights",
     "transformed",

@@ -1,4 +1,4 @@
-"""Some of the rows: folds, chosen rows, all but those of some nodes."""
+"""Some of the rows: folds, chosen or sampled rows, all but those of some nodes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from atoll.rng import uniforms
 from atoll.shards import Shard, empty_shard
 from atoll.specs import Spec
 from atoll.trees import Array, Tree
 from atoll.views.base import views
 
-__all__ = ["chosen", "fold", "nodes_but"]
+__all__ = ["chosen", "fold", "nodes_but", "sampled"]
 
 
 def fold(threshold: Array, number: int, *, keep: str) -> Spec:
@@ -60,6 +61,31 @@ def chosen(ids: Array) -> Spec:
 @views.register("chosen")
 def _chosen(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
     return shard.take(np.flatnonzero(np.isin(shard.ids, arrays["ids"])))
+
+
+def sampled(share: float, seed: int, *, keep: str) -> Spec:
+    """The view of a share of the rows, drawn row by row, or of all others.
+
+    Parameters
+    ----------
+    share : float
+        The probability with which a row is drawn.
+    seed : int
+        What is drawn depends on this and on the row's id alone, so not on how rows are split over nodes.
+    keep : {"train", "test"}
+        Whether the rows that are not drawn stay, or those that are.
+
+    Returns
+    -------
+    Spec
+    """
+    return Spec("sampled", {"share": float(share), "seed": int(seed), "keep": keep})
+
+
+@views.register("sampled")
+def _sampled(shard: Shard, settings: dict[str, Any], arrays: Tree) -> Shard:
+    drawn = uniforms(settings["seed"], shard.ids, "sampled") < settings["share"]
+    return shard.take(np.flatnonzero(drawn if settings["keep"] == "test" else ~drawn))
 
 
 def nodes_but(names: Sequence[str]) -> Spec:

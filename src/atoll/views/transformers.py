@@ -90,6 +90,6 @@ def _specimen(model: Any, shard: Shard) -> Any:
         row = [["" if kind.holds == "text" else 1.0 for kind in shard.X.form.columns]]
         row = [[c[0] for c in model.categories_]] if hasattr(model, "categories_") else row
         numeric = all(isinstance(v, int | float | np.number) for v in row[0])
-        return np.array(row, dtype=np.float64 if numeric else object)
+        return np.array(row, dtype=shard.X.dtype if numeric else object)
     values = [c[0] for c in model.categories_] if hasattr(model, "categories_") else np.ones(shard.n_features)
     return np.array([values], dtype=shard.X.dtype)

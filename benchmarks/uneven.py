@@ -1,0 +1,64 @@
+"""Clients of very unequal size: how busy the workers are kept.
+
+    python benchmarks/uneven.py [rounds]
+
+Softmax regression 784 → 62 over 400 nodes whose numbers of rows are lognormal (σ = 1.5, median 20), 100 a round in 2
+workers. *Busy* is the processor time of the workers as a share of two cores for as long as the rounds took, *even* what
+the average worker computed as a share of what the busiest did: the first counts everything that workers wait for and
+whatever else the machine is doing, the second is how well blocks are packed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import atoll
+from atoll import engines
+from atoll.algorithms import fedavg, sgd
+
+NODES, COHORT, WORKERS = 400, 100, 2
+
+
+def sizes() -> np.ndarray:
+    """Rows of each node."""
+    drawn = np.random.default_rng(0).lognormal(np.log(20), 1.5, NODES)
+    return np.maximum(1, np.rint(drawn)).astype(int)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has computed so far, all its threads together, to the nanosecond."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    rng, rows = np.random.default_rng(1), sizes()
+    shards = [(rng.standard_normal((n, 784), dtype=np.float32), rng.integers(0, 62, n)) for n in rows]
+    sites = atoll.Federation.from_shards(shards, engine="processes", n_workers=WORKERS, verbose=0)
+    seen: list[tuple[float, list[float]]] = []
+
+    def look(trained: Any) -> None:
+        pids = engines.live("processes", WORKERS).pids()  # type: ignore[attr-defined]
+        seen.append((time.perf_counter(), [processor_seconds(pid) for pid in pids]))
+
+    torch.manual_seed(0)
+    atoll.train(
+        torch.nn.Linear(784, 62), torch.nn.CrossEntropyLoss(), sites, fedavg(), local=sgd(0.1, batch_size=10),
+        rounds=rounds + 1, nodes_per_round=COHORT, callbacks=[look],
+    )  # fmt: skip
+    seconds = seen[-1][0] - seen[0][0]
+    spent = np.diff([each for _, each in seen], axis=0)
+    print(f"{COHORT} of {NODES} nodes of {rows.min()} to {rows.max()} rows, {rounds} rounds, {WORKERS} workers")
+    print(f"  {seconds / rounds * 1e3:.1f} ms a round; processor time {spent.sum(0).round(2).tolist()} s")
+    print(f"  busy {spent.sum() / seconds / WORKERS:.1%}, even {spent.mean(1).sum() / spent.max(1).sum():.1%}")
+
+
+if __name__ == "__main__":
+    main()
