@@ -8,8 +8,8 @@ large is drawn: FedAvg leaves them out, FedProx keeps what they did. A seed draw
 of rows, and all methods see the same. Then every ordering that the figures show is held against these numbers: it holds
 where the 95 % interval of the difference over seeds is on its side of zero, and is reversed where it is on the other.
 
-With `page` FedAvg and FedProx also train on all rows of the paper's own data, where a node takes thousands of steps a
-round, and the tables are written into docs/experiments.md.
+0 rows of a node are all of them, which takes ten times as long. With `page` the first tables are written into
+docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ DATA: dict[str, Callable[..., Dataset]] = {
 FEDAVG, MU_0, MU_1 = "FedAvg", "FedProx, μ = 0", "FedProx, μ = 1"
 METHODS = {FEDAVG: fedavg(), MU_0: fedprox(mu=0.0), MU_1: fedprox(mu=1.0)}
 SHARES = (0.0, 0.5, 0.9)
-LONG, LONG_SEEDS = 20, 3
-"""Rounds over all rows, and how many seeds."""
 
 
 class Rows(NamedTuple):
@@ -167,10 +165,10 @@ def summary(curve: Array) -> Summary:
     return Summary(float(loss), float(accuracy), float(unlike), float(np.abs(np.diff(half[:, 0])).mean()))
 
 
-def measured(task: tuple[str, float, int, int | None, int, int]) -> dict[str, Summary]:
+def measured(task: tuple[str, float, int, int | None, int]) -> dict[str, Summary]:
     """The summaries of all methods on one data set, for one share and one seed."""
-    of, share, rounds, most, data_seed, seed = task
-    rows = rows_of(DATA[of](random_state=data_seed), most, data_seed)
+    of, share, rounds, most, seed = task
+    rows = rows_of(DATA[of](random_state=seed), most, seed)
     found = {name: summary(c) for name, c in curves(rows, share, rounds, seed=seed).items()}
     found.setdefault(MU_0, found[FEDAVG])
     return found
@@ -180,7 +178,7 @@ Found = Mapping[tuple[str, float, str], Sequence[Summary]]
 """Summaries by data set, share and method, one per seed."""
 
 
-def over(tasks: Sequence[tuple[str, float, int, int | None, int, int]], processes: int = 2) -> Found:
+def over(tasks: Sequence[tuple[str, float, int, int | None, int]], processes: int = 2) -> Found:
     """What tasks measure, side by side in processes."""
     found: dict[tuple[str, float, str], list[Summary]] = {}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -257,22 +255,18 @@ def show(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> s
 def main() -> None:
     numbers = [int(a) for a in sys.argv[1:] if a.isdigit()]
     rounds, most, seeds = (*numbers, *(5, 100, 2)[len(numbers) :])
-    tasks = [(of, share, rounds, most, seed, seed) for of in DATA for share in SHARES for seed in range(seeds)]
+    tasks = [(of, share, rounds, most or None, seed) for of in DATA for share in SHARES for seed in range(seeds)]
     found = over(tasks)
     header = ["data", "late", *(f"loss, {m}" for m in METHODS), *(f"accuracy, {m}" for m in METHODS)]
     levels = show("levels", header, [line(found, of, share) for of in DATA for share in SHARES])
     steps = ["FedAvg, none late", *(f"from {a} to {b}" for a, b in STEPS)]
     across = show("data sets", steps, between(found))
     inside = show("methods", ["ordering", *DATA], within(found))
-    if "page" not in sys.argv:
-        return
-    told = f"{rounds} rounds, at most {most} rows of a node, {seeds} seeds of rows, cohorts, late nodes and orders."
-    put("heterogeneity", f"{levels}\n\n{told}")
-    put("orderings", f"{across}\n\n{inside}")
-    whole = over([(of, 0.0, LONG, None, 0, seed) for of in reversed(DATA) for seed in range(LONG_SEEDS)])
-    across = show("data sets, all rows", steps, between(whole))
-    inside = show("the pull, all rows", ["all rows, none late", *DATA], pulled(whole))
-    put("long", f"{inside}\n\n{across}\n\n{LONG} rounds, {LONG_SEEDS} seeds of cohorts and orders.")
+    show("the pull", ["none late", *DATA], pulled(found))
+    if "page" in sys.argv:
+        told = f"{rounds} rounds, at most {most} rows of a node, {seeds} seeds."
+        put("heterogeneity", f"{levels}\n\n{told} In brackets: how much the loss changes from round to round.")
+        put("orderings", f"{across}\n\n{inside}")
 
 
 if __name__ == "__main__":

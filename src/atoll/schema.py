@@ -214,6 +214,8 @@ def _form(nodes: Sequence[str], answers: Tree, names: Sequence[tuple[str, ...] |
 
 def _given(answers: Tree, names: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
     """What columns of numbers were given as on all nodes that have rows; None where that is floats."""
+    if not answers["told"].any():
+        return None
     told, d = iter(answers["columns"].tolist()), int(answers["features"][0])
     nodes = []
     for own, some, rows in zip(names, answers["told"], answers["rows"], strict=True):

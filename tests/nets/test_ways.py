@@ -16,6 +16,7 @@ from atoll.nets import implicit, stacked
 from atoll.nets.flat import layout_of
 from atoll.nets.losses import Loss
 from atoll.nets.parts import Net, Rows, Sums, piece
+from atoll.nets.ways import together
 
 WAYS = {"implicit": implicit, "stacked": stacked}
 EQUAL, UNEQUAL = [8] * 4, [3, 8, 21, 1, 9, 30]
@@ -238,6 +239,31 @@ def test_nodes_without_steps_only_count(way: str) -> None:
     nothing = WAYS[way].total(net, x, blocks[1:2], sgd(0.3), [5.0])
     assert nothing is not None
     assert (float(nothing.change.norm()), nothing.loss, nothing.weight) == (0.0, 0.0, 5.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sizes", [EQUAL, UNEQUAL], ids=["equal", "unequal"])
+def test_rows_may_be_arrays_of_some_nodes(way: str, sizes: list[int]) -> None:
+    (net, x), blocks, weights = net_of(chain()), nodes(sizes), [float(n) for n in sizes]
+    expected = WAYS[way].total(net, x, blocks, sgd(0.3), weights)
+    assert expected is not None
+    as_arrays = [rows._replace(inputs=rows.inputs.numpy(), target=rows.target.numpy()) for rows in blocks]
+    for rows in as_arrays:
+        rows.inputs.flags.writeable = False  # as in shared memory
+    for given in (as_arrays, [*as_arrays[:2], *blocks[2:]]):
+        assert_same(WAYS[way].total(net, x, given, sgd(0.3), weights), expected, 1e-15)
+
+
+@pytest.mark.parametrize(("widths", "way", "n", "expected"), [
+    ((784, 62), "implicit", 100, 50), ((784, 200, 62), "implicit", 100, 25), ((784, 62), "implicit", 1000, 64),
+    ((784, 62), "implicit", 1, 1), ((784, 62), "sequential", 100, 4), ((784, 62), "sequential", 10, 3),
+], ids=str)  # fmt: skip
+def test_blocks_are_large_where_nodes_have_little_to_do(
+    widths: tuple[int, ...], way: str, n: int, expected: int
+) -> None:
+    module = nn.Sequential(*[nn.Linear(*pair) for pair in itertools.pairwise(widths)])
+    net = Net(module, nn.CrossEntropyLoss(), layout_of(module))
+    assert together(way, net, sgd(0.1, batch_size=10), 20, n) == expected
 
 
 def test_drifts_of_single_nodes() -> None:

@@ -447,6 +447,12 @@ def test_a_login_opens_the_dashboard_once_and_ends_with_the_member(silos: Silos)
     assert looker.ask("GET", "/v1/nodes", signed={}, headers=cookie).status == 200
     assert looker.ask("POST", "/v1/login", signed={}, headers=cookie).code == "unauthenticated"
     assert looker.ask("GET", "/", signed={}).status == 401
+    for path in ("/", "/log", "/nodes/node-0"):
+        page = looker.ask("GET", path, signed={}, headers=cookie)
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8"), page
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert looker.ask("GET", "/runs/nobody/nothing", signed={}, headers=cookie).status == 404
+    assert looker.ask("GET", "/static/live.js", signed={}).headers["content-type"].startswith("text/javascript")
     with looker.stream("/live", cookie) as answer:
         waiting(silos)
         silos.admin.ask("DELETE", "/v1/members/looker")

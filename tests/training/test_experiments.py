@@ -70,6 +70,34 @@ class TestHeterogeneity:
         moves = [spread(curves(scripts, of, 0.0)["FedAvg"]) for of in ("IID", "(1, 1)")]
         assert moves[0] < moves[1]
 
+    def test_the_more_unlike_the_less_gradients_agree(self, scripts: Any) -> None:
+        unlike = [curves(scripts, of, 0.0)["FedAvg"][5:, 2].mean() for of in scripts("heterogeneity").DATA]
+        assert np.diff(unlike).min() > 0, unlike
+
+    def test_dissimilarity_is_the_spread_of_the_nodes_gradients(self, scripts: Any) -> None:
+        """Figure 2, below: the mean over nodes, weighted by rows, of how far a gradient is from the mean one."""
+        torch, script = pytest.importorskip("torch"), scripts("heterogeneity")
+        rows = script.rows_of(script.DATA["(0, 0)"](), 30)
+        net, gradients, counts = torch.nn.Linear(60, 10), [], []
+        torch.nn.init.normal_(net.weight)
+        for k in np.unique(rows.node):
+            X, y = (torch.from_numpy(a[rows.node == k]) for a in (rows.X, rows.y))
+            loss = torch.nn.functional.cross_entropy(net(X), y)
+            gradients.append(np.concatenate([g.numpy().ravel() for g in torch.autograd.grad(loss, net.parameters())]))
+            counts.append(len(y))
+        p = np.array(counts) / sum(counts)
+        expected = p @ np.sum((np.array(gradients) - p @ gradients) ** 2, axis=1)
+        w = np.concatenate([a.detach().numpy().ravel() for a in net.parameters()])
+        assert script.dissimilarity(w, rows) == pytest.approx(expected, rel=1e-4)
+
+    def test_a_verdict_is_that_of_the_interval(self, scripts: Any) -> None:
+        """Of 1, 2, 3 the interval is 2 ± 4.303 · 1/√3."""
+        verdict = scripts("_pages").verdict
+        assert verdict([1, 2, 3]) == "open: 2.0 ± 2.5"
+        assert verdict([2, 2.1, 2.2]) == "yes: 2.10 ± 0.25"
+        assert verdict([-2, -2.1, -2.2]) == "no: -2.10 ± 0.25"
+        assert verdict([0.5]) == "0.5"
+
     @pytest.mark.thorough
     @pytest.mark.timeout(1800)
     @pytest.mark.parametrize("of", ["(0, 0)", "(0.5, 0.5)", "(1, 1)"])

@@ -38,7 +38,7 @@ RUNS = (
     Command(
         "runs list",
         "runs at a coordinator, the last changed first",
-        "atoll runs --at https://coordinator:8443",
+        "atoll runs list --at https://coordinator:8443",
         {"which": (Option("last", whole(1), "N", "so many runs (default 20)", 20),), "where": (_AT, _HOME)},
     ),
     Command(

@@ -97,14 +97,14 @@ NODE = (
     Command(
         "node service",
         "print a systemd unit with which the node starts with the machine",
-        "atoll node service --user > ~/.config/systemd/user/atoll-node.service",
+        "atoll node service --user",
         {"node": (_FOLDER, Option("user", None, "", "a unit of this user, which needs no root"))},
     ),
     Command(
         "node leave",
         "leave the federation: the key, what runs keep here and the policy are deleted; the log stays",
         "atoll node leave --yes",
-        {"node": (_FOLDER, Option("yes", None, "", "do not ask"))},
+        {"node": (_FOLDER, Option("yes", None, "", "go on without asking"))},
         closing="The admin ends the membership at the coordinator with atoll coordinator revoke NAME.",
     ),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import NoReturn
 from atoll.cli.arguments import Command, Option, between, one_of, text, whole
 from atoll.cli.asking_options import AT, LOGIN, RUNS
 from atoll.cli.node_options import NODE
-from atoll.cli.silo_options import COORDINATOR
+from atoll.cli.silo_options import COORDINATOR, SILO
 from atoll.errors import closest
 
 __all__ = [
@@ -203,7 +203,9 @@ MODELS = Command(
     closing="Rounds and bytes are measured: every estimator is fitted over 4 nodes on generated rows.",
 )
 
-COMMANDS = {command.name: command for command in (DEMO, RUN, VERIFY, MODELS, DOCTOR, *COORDINATOR, *NODE, LOGIN, *RUNS)}
+COMMANDS = {
+    command.name: command for command in (DEMO, RUN, VERIFY, MODELS, DOCTOR, *COORDINATOR, *NODE, LOGIN, *RUNS, SILO)
+}
 
 _SECOND = {"runs": "list"}
 _CODES = "Exit status: 0 well, 1 the run failed, 2 bad usage or bad input, 130 interrupted."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atoll.cli.arguments import Command, Option, between, one_of, text, whole
 
-__all__ = ["COORDINATOR"]
+__all__ = ["COORDINATOR", "SILO"]
 
 _HOURS = between("hours above 0", lambda x: 0 < x <= 24 * 366)
 _SECONDS = between("seconds above 0", lambda x: 0 < x < float("inf"))
@@ -71,3 +71,11 @@ COORDINATOR = (
         {"coordinator": (_DIR, Option("open", None, "", "open it in a browser"))},
     ),
 )  # fmt: skip
+
+SILO = Command(
+    "silo demo",
+    "three nodes with a file each and their coordinator, real processes on this machine, and two models",
+    "atoll silo demo",
+    {},
+    closing="Everything lies in a temporary folder, listens on this machine only, and is gone afterwards.",
+)

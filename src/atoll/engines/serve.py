@@ -98,8 +98,8 @@ class _Recorder(Store):
         super().__init__()
         self.written: dict[int, dict[str, Tree]] = {}
 
-    def write(self, node: int, number: int, base: int, keep: Mapping[str, Tree]) -> None:
-        super().write(node, number, base, keep)
+    def write(self, node: int, number: int, base: int, keep: Mapping[str, Tree], *, as_it_lies: bool = False) -> None:
+        super().write(node, number, base, keep, as_it_lies=as_it_lies)
         self.written[node] = dict(keep)
 
 

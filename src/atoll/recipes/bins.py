@@ -217,7 +217,7 @@ def _moved(rounds: Rounds, at: Tree) -> Array:
     of the biggest cluster; scikit-learn has not yet divided the latter's sum when it comes later in the list.
     """
     answer = rounds.round("columns.clusters", at, combine=Sum())
-    mass, total = answer["mass"], answer["sum"]
+    mass, total = answer["mass"].copy(), answer["sum"].copy()  # what a worker sent cannot be written to
     empty = (mass == 0) & ~np.isnan(at["centers"])
     if empty.any():
         _relocate(rounds, at, mass, total, empty)

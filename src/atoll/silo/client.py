@@ -171,7 +171,7 @@ class Client:
         """Take something away."""
         return self._typed(_Question("DELETE", path, dict), kind)
 
-    def upload(self, data: Buffer | Sequence[Buffer] | Path) -> Blob:
+    def upload(self, data: Buffer | Sequence[Buffer] | Path, blob: Blob | None = None) -> Blob:
         """Bring bytes to the coordinator, unless it has them.
 
         They go in pieces of `CHUNK`, each hashed and signed; what was cut goes on where it was cut, also in another
@@ -181,6 +181,8 @@ class Client:
         ----------
         data : bytes-like, sequence of bytes-like, or Path
             The bytes, in one or several parts (`atoll.wire.frames`), or a file, which must not change meanwhile.
+        blob : Blob, optional
+            Their name, where it is known already; so they are hashed once less.
 
         Returns
         -------
@@ -188,16 +190,14 @@ class Client:
             By which they are known from now on.
         """
         if isinstance(data, Path):
-            with open(data, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                view = memoryview(mapped)
-                try:
-                    return self._uploaded([view])
-                finally:
-                    view.release()
-        return self._uploaded(_views(data))
+            with open(data, "rb") as file:
+                empty = not os.fstat(file.fileno()).st_size
+                mapped = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return self._uploaded(_views(mapped), blob)
+        return self._uploaded(_views(data), blob)
 
-    def _uploaded(self, parts: list[memoryview]) -> Blob:
-        blob = Blob(_hash(parts).hex(), sum(part.nbytes for part in parts))
+    def _uploaded(self, parts: list[memoryview], known: Blob | None = None) -> Blob:
+        blob = known or Blob(_hash(parts).hex(), sum(part.nbytes for part in parts))
         opening, path = api.Upload(digest=blob.digest, size=blob.size), f"/v1/uploads/{blob.digest}"
         stands = self.post("/v1/uploads", api.Uploaded, opening)
         while not stands.done:
@@ -445,8 +445,8 @@ def _room(size: int) -> memoryview:
     return whole[start : start + size].data
 
 
-def _views(data: Buffer | Sequence[Buffer]) -> list[memoryview]:
-    parts: Sequence[Any] = [data] if isinstance(data, Buffer) else data
+def _views(data: Buffer | mmap.mmap | Sequence[Buffer]) -> list[memoryview]:
+    parts: Sequence[Any] = [data] if isinstance(data, Buffer | mmap.mmap) else data
     return [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
 
 

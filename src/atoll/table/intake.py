@@ -31,13 +31,13 @@ def given_as(X: Any, d: int) -> tuple[str, ...] | None:
     d : int
         Columns.
     """
-    if is_frame(X):
-        dtypes = [np.dtype(kind if kind in _WHOLE else "float64") for kind in _kinds(X)]
-        if _is_polars(X) and d:  # which scikit-learn sees as one array
-            dtypes = [np.result_type(*dtypes)] * d
-    else:
+    if not is_frame(X):
         dtype = getattr(X, "dtype", None)
-        dtypes = [dtype if isinstance(dtype, np.dtype) else np.asarray(X).dtype] * d
+        dtype = dtype if isinstance(dtype, np.dtype) else np.asarray(X).dtype
+        return (dtype.str,) * d if d and dtype.kind in "biu" else None
+    dtypes = [np.dtype(kind if kind in _WHOLE else "float64") for kind in _kinds(X)]
+    if _is_polars(X) and d:  # which scikit-learn sees as one array
+        dtypes = [np.result_type(*dtypes)] * d
     return tuple(dtype.str for dtype in dtypes) if any(dtype.kind in "biu" for dtype in dtypes) else None
 
 

@@ -92,6 +92,16 @@ def test_a_round_that_needs_everybody_fails_by_its_deadline(tmp_path: Path, faul
         assert "QuorumNotMet" in runs[0].note
 
 
+def test_nobody_answers(tmp_path: Path) -> None:
+    with silos(tmp_path) as network:
+        federation = network.connect(rule=Rule(deadline=DEADLINE, quorum=0.3))
+        ask(federation)
+        for node in network.nodes:
+            network_of(network, node).set(Faults(held="down"))
+        with within(DEADLINE + SLACK), pytest.raises(QuorumNotMet):
+            ask(federation)
+
+
 def test_a_node_that_comes_back_takes_part_again(tmp_path: Path) -> None:
     with silos(tmp_path) as network:
         federation = network.connect(rule=Rule(deadline=DEADLINE, quorum=0.5))

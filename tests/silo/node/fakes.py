@@ -188,9 +188,10 @@ class Desk:
             self.changed.notify_all()
         return self.acks
 
-    def upload(self, data):
+    def upload(self, data, blob=None):
         self._here()
         whole = b"".join(data)
+        assert blob == blob_of(whole)
         self.blobs[blob_of(whole)] = whole
         return blob_of(whole)
 

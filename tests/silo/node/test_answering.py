@@ -126,7 +126,13 @@ class TestAnswers:
         answer = bench.hand(bench.alice.ask("null.ping", inline=False, desk=desk), desk.download)
         assert answer.refusal is None
 
-    @pytest.mark.parametrize("error", [errors.Unreachable("x"), errors.Unavailable("x"), errors.Rate("x"), Closed("x")])
+    @pytest.mark.parametrize(
+        "error",
+        [
+            kind("x")
+            for kind in (errors.Unreachable, errors.Rate, errors.Internal, errors.Truncated, errors.Clock, Closed)
+        ],
+    )
     def test_a_coordinator_that_is_away_is_no_refusal(self, bench, error):
         def fetch(_):
             raise error
@@ -526,9 +532,12 @@ class TestFailures:
         assert bench.ask("null.ping").refusal is None
         assert verify(bench.folder.log)
 
-    def test_memory_that_does_not_suffice_is_an_answer_too(self, bench, monkeypatch):
+    @pytest.mark.parametrize("kind", [MemoryError, SystemExit, RecursionError, OSError])
+    def test_whatever_happens_is_an_answer(self, bench, monkeypatch, kind):
         def much(*_, **__):
-            raise MemoryError
+            raise kind("/a/secret/path")
 
         monkeypatch.setattr("atoll.worker.Bound.answer", much)
-        assert bench.refused(bench.ask()).code == "failed"
+        refusal = bench.refused(bench.ask())
+        assert refusal.code == "failed"
+        assert "secret" not in refusal.reason

@@ -159,11 +159,12 @@ class Runs(Nodes):
         submitted, closed, deadline, leaves = rest
         sql = "SELECT count(*), coalesce(sum(bytes), 0) FROM asked WHERE exchange = ? AND state = 'accepted'"
         accepted, size = self._one(sql, exchange)
+        missing = self._all("SELECT node FROM asked WHERE exchange = ? AND state = 'open' ORDER BY position", exchange)
         sql = "SELECT node, reason FROM asked WHERE exchange = ? AND state = 'refused' ORDER BY position"
         return RoundStatus(
             number=number, step=step, op=op, state=state, asked=n, accepted=accepted,
             refused=dict(self._all(sql, exchange)), bytes=size, submitted=submitted, closed=closed,
-            deadline=deadline, discloses=tuple(json.loads(leaves)),
+            deadline=deadline, discloses=tuple(json.loads(leaves)), missing=tuple(node for (node,) in missing),
         )  # fmt: skip
 
     def disclosed(self, node: str | None = None) -> list[Disclosed]:

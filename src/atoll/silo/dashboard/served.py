@@ -15,12 +15,11 @@ HEADERS = {
         "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self' 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
-    "cache-control": "no-store",
 }
-"""For every page. Pictures carry their measures as style attributes, so inline styles are allowed; scripts are not."""
+"""For every page, besides what comes with every answer. Pictures carry their measures as style attributes, so inline
+styles are allowed; scripts are not."""
 
 _OWN = """
 nav{margin:1rem 0}

@@ -66,7 +66,7 @@ class Coordinator(Protocol):
     def post(self, path: str, kind: type[T], body: object = None, headers: Any = None) -> T:
         """Tell."""
 
-    def upload(self, data: Any) -> Blob:
+    def upload(self, data: Any, blob: Blob | None = None) -> Blob:
         """Bring bytes."""
 
     def download(self, blob: Blob, path: Any = None) -> memoryview:
@@ -209,7 +209,7 @@ class Agent:
 
     def _handled(self, a: Assignment) -> bool:
         """Whether a task is done with; if not, it is not asked for again by this process."""
-        answer = self._for_ever(lambda: self.answerer.answer(a, self._fetch))
+        answer = self._for_ever(lambda: self.answerer.answer(a, self._fetch), insist=True)
         if answer is None:
             return True
         try:
@@ -243,7 +243,7 @@ class Agent:
             return self._client.post(path, Ack, body, {"Atoll-Body": "refusal"})
         if sum(part.nbytes for part in answer.frames) <= DIRECT:
             return self._client.post(path, Ack, answer.frames)
-        blob = self._client.upload(answer.frames)
+        blob = self._client.upload(answer.frames, answer.blob)
         reached("node.answer.uploaded")
         return self._client.post(path, Ack, Named(blob=blob), {"Atoll-Body": "named"})
 

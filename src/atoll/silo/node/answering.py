@@ -48,7 +48,7 @@ Fetch = Callable[[Blob], "bytes | memoryview"]
 
 _LARGE = 1 << 26
 _REASON = 4000
-_NOT_NOW = (errors.Unreachable, errors.Unavailable, errors.Rate, Closed)
+_SURE = (errors.NotFound, errors.Digest, errors.TooLarge, errors.DiskFull)
 _POLICY = (errors.NotApproved, errors.Quota, errors.TooFewNodes, errors.TooFewRows)
 _LABELS = frozenset({"chosen", "codes", "fold", "nodes_but", "of_class", "raveled", "step_weights", "class_weighted"})
 
@@ -62,10 +62,13 @@ class Answer(NamedTuple):
         A written tree, in pieces.
     refusal : Refusal or None
         Or why there is none.
+    blob : Blob or None
+        The name of the tree's bytes.
     """
 
     frames: list[memoryview] | None
     refusal: Refusal | None = None
+    blob: Blob | None = None
 
 
 class Answerer:
@@ -120,26 +123,25 @@ class Answerer:
         a : Assignment
             The task.
         fetch : callable
-            Gives the bytes of a blob.
+            Gives the bytes of a blob, held against its hash.
 
         Raises
         ------
-        Unreachable, Unavailable, Rate, Closed
+        SiloError, Closed
             If bytes cannot be fetched now; then nothing is known about the task, and it is to be tried again.
         """
         asked: Asked | None = None
         try:
             check_signature(a)
             self._spare_download(a)
-            data = a.inline if a.inline is not None else fetch(a.task)
+            data = a.inline if a.inline is not None else _fetched(fetch, a.task)
             reached("node.task.fetched")
             asked = read_task(a, data, self._me, self._clock())
             frames, rows, rule = self._computed(asked, a, fetch)
-            self._log_answer(asked, a, frames, rows, rule)
-            return Answer(frames)
-        except _NOT_NOW:
-            raise
-        except Exception as error:
+            return Answer(frames, None, self._log_answer(asked, a, frames, rows, rule))
+        except _NotNow as error:
+            raise error.why from None
+        except (Exception, SystemExit) as error:
             return self._refused(a, asked, error)
 
     def _spare_download(self, a: Assignment) -> None:
@@ -165,7 +167,7 @@ class Answerer:
         shard, rows, rule = self._allowed(asked, bound, held, passing)
         self._same_rows(asked, held)
         if a.each is not None:
-            bound = _bound(asked, wire.decode(fetch(a.each), Tree))
+            bound = _bound(asked, wire.decode(_fetched(fetch, a.each), Tree))
         frames = wire.frames(self._asked_rows(asked, bound, shard))
         size = used.bytes + sum(part.nbytes for part in frames)
         if rule.bytes_per_day is not None and size > rule.bytes_per_day and before is None:
@@ -234,7 +236,7 @@ class Answerer:
         check_rows(asked, held.shard.n_rows)
         self._seen.check(task.key, x.run, task.data, held.version, self._me.name)
 
-    def _log_answer(self, asked: Asked, a: Assignment, frames: list[memoryview], rows: int, rule: Rule) -> None:
+    def _log_answer(self, asked: Asked, a: Assignment, frames: list[memoryview], rows: int, rule: Rule) -> Blob:
         state, size = hashlib.sha256(), 0
         for part in frames:
             state.update(part)
@@ -248,8 +250,9 @@ class Answerer:
             "rule": _rule_facts(rule),
         }
         self._ledger.add(self.log.append("answered", **facts, **({"again": True} if again else {})))
+        return Blob(state.hexdigest(), size)
 
-    def _refused(self, a: Assignment, asked: Asked | None, error: Exception) -> Answer:
+    def _refused(self, a: Assignment, asked: Asked | None, error: BaseException) -> Answer:
         code = error.code if isinstance(error, SiloError) else "failed"
         reason = _reason(error)
         facts = _facts(asked, a) if asked else _claims(a)
@@ -258,15 +261,32 @@ class Answerer:
                 facts["request"] = self._request(asked, error)
             cause = {"error": repr(error.__cause__ or error)[:_REASON]} if code == "failed" else {}
             self.log.append("refused", code=code, reason=reason, **cause, **facts)
-        except errors.DiskFull as full:
-            code, reason = full.code, "DiskFull: the node has no room for its log, so it answers nothing"
+        except (errors.DiskFull, OSError):
+            code, reason = errors.DiskFull.code, "DiskFull: the node cannot write its log, so it answers nothing"
         return Answer(None, Refusal(code=code, reason=reason))
 
-    def _request(self, asked: Asked, error: Exception) -> int:
+    def _request(self, asked: Asked, error: BaseException) -> int:
         task, x = asked.task, asked.x
         words, size = _words(x.op), _size(asked)
         wish = Wish(words, 0, size, _fewest(asked), str(error).partition("\n")[0][:300], self._clock())
         return record(self._folder, task.requester, task.key, task.data, task.purpose, x.op, wish)
+
+
+class _NotNow(Exception):
+    """Bytes could not be fetched, for a reason that may pass."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+def _fetched(fetch: Fetch, blob: Blob) -> bytes | memoryview:
+    try:
+        return fetch(blob)
+    except _SURE:
+        raise
+    except (SiloError, Closed) as error:
+        raise _NotNow(error) from None
 
 
 class _Watched:
@@ -340,7 +360,7 @@ def _rule_facts(rule: Rule) -> dict[str, Any]:
     return {k: v for k, v in rule._asdict().items() if v not in (None, "") and v != 1}
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """Why there is no answer, for who asks: what Atoll and scikit-learn say about rows, of anything else the kind only.
 
     Paths of this machine stay here; the log has all of it.

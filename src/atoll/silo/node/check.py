@@ -97,7 +97,8 @@ def read_task(a: Assignment, data: bytes | memoryview, me: Me, now: float) -> As
     a : Assignment
         As the coordinator gave it.
     data : bytes-like
-        The task's bytes; must outlive what is returned.
+        The task's bytes; must outlive what is returned. What did not come with `a` has been held against its hash when
+        it was fetched.
     me : Me
         Who this node is.
     now : float
@@ -120,7 +121,7 @@ def read_task(a: Assignment, data: bytes | memoryview, me: Me, now: float) -> As
     ExpiredTask, Clock
         If it is too old, or from the future.
     """
-    if blob_of(data) != a.task:
+    if a.inline is not None and blob_of(data) != a.task:
         raise Digest(explain("the task is not the one that was signed", got=blob_of(data), expected=a.task))
     try:
         task = wire.decode(data, Task)

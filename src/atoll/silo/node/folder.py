@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import re
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -156,9 +157,7 @@ class Folder:
             If one does; names it.
         """
         with open(self.path / ".running", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(file.fileno()):
                 file.seek(0)
                 got = f"process {file.read().strip() or 'unknown'}"
                 hint = "end it first; one process answers for a node"
@@ -176,6 +175,17 @@ class Folder:
         except Conflict:
             text = (self.path / ".running").read_text().strip()
             return int(text) if text.isdecimal() else 0
+
+
+def _locked(file: int) -> bool:
+    """Whether a lock is had, tried for a second: somebody may only be looking."""
+    for _ in range(10):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.1)
+    return False
 
 
 def _key(name: str) -> str:

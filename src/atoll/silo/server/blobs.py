@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from contextlib import aclosing
@@ -56,7 +57,7 @@ async def append(service: Service, request: Request) -> Reply:
         if request.digest.hex() != digest:
             raise Conflict(explain("the chunk is the whole upload and has another hash", got=request.digest.hex()))
         request.digest = None  # the upload's own hash is the same
-    offset = await _write(service, request, member, digest, offset, size)
+    offset = await _write(service, request, member, digest, offset)
     return as_json(await _progress(service, member, blob, offset))
 
 

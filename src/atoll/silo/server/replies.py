@@ -18,7 +18,7 @@ CHUNK = 7 << 14
 """Bytes of a file that are read and sent at a time: whole TLS records, few enough to be allocated from warm memory."""
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
+_Headers = list[tuple[bytes, bytes]]
 
 _NO_STORE = (b"cache-control", b"no-store")
 _IMMUTABLE = (b"cache-control", b"public, max-age=31536000, immutable")
@@ -111,7 +111,7 @@ async def deliver(reply: Reply, send: Send, *, head_only: bool = False) -> None:
         For HEAD: the headers alone.
     """
     body = reply.body
-    headers: Headers = [(b"content-type", reply.kind), _IMMUTABLE if reply.immutable else _NO_STORE, *_COMMON]
+    headers: _Headers = [(b"content-type", reply.kind), _IMMUTABLE if reply.immutable else _NO_STORE, *_COMMON]
     headers += reply.headers
     size = _size(body)
     if size is not None:

@@ -233,18 +233,20 @@ class Coordinator:
     def _write_down(self) -> None:
         """Where it is: for people and programs, and for the admin's own requests."""
         folder = self.folder
-        write_whole(folder.path / "address", f"{self.url}\n".encode())
         write_whole(folder.path / "port", f"{self._socket.getsockname()[1]}\n".encode())
         Profile.create(
             folder.path / "admin", url=self.local_url, name=ADMIN, role="admin", federation=folder.key.fingerprint,
             signing_key=folder.key.public, certificate=self.pinned, key=folder.admin,
         )  # fmt: skip
+        write_whole(folder.path / "address", f"{self.url}\n".encode())
 
     def _config(self, app: App) -> uvicorn.Config:
         tls = None if self._behind_proxy else server_context(self.folder.certificate, self.folder.tls_key)
-        more: dict[str, Any] = {} if tls is None else {"ssl_context_factory": lambda config, default: tls}
+        more: dict[str, Any] = {"http": Reading}  # a BufferedProtocol, which uvicorn's own type does not name
+        if tls is not None:
+            more["ssl_context_factory"] = lambda config, default: tls
         return uvicorn.Config(
-            app, http=Reading, ws="none", lifespan="off", interface="asgi3", loop="none", log_config=None,
+            app, ws="none", lifespan="off", interface="asgi3", loop="none", log_config=None,
             access_log=False, proxy_headers=False, server_header=False, date_header=True, backlog=_BACKLOG,
             timeout_keep_alive=_KEEP, timeout_graceful_shutdown=_PATIENCE, **more,
         )  # fmt: skip

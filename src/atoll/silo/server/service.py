@@ -199,6 +199,8 @@ class Service:
 
     def _woken(self, topics: Iterable[str]) -> None:
         self.topics.wake(topics)
+        if any(topic.startswith("progress:") for topic in topics):
+            self.topics.wake(["progress"])
         if "fold" in topics:
             self._fold()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["asset", "errors_page", "events", "health", "live", "log_in", "metric
 
 _AT_ONCE = 500  # events that are read together
 _BEAT = 15.0  # seconds between signs of life on a stream
+_BREATH = 0.3  # seconds between two changes that a page is told of
 _LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 _HTML = b"text/html; charset=utf-8"
 _STREAM = b"text/event-stream"
@@ -94,7 +96,7 @@ async def _stream(service: Service, request: Request, after: int) -> AsyncIterat
 
 
 async def _changes(service: Service, request: Request) -> AsyncIterator[bytes]:
-    topics = ("events", "members", f"member:{request.sender.name}")
+    topics = ("events", "members", "progress", f"member:{request.sender.name}")
     with service.topics.listening(*topics) as bell:
         request.hung_up_rings(bell)
         yield b"retry: 1000\n\n"
@@ -106,6 +108,7 @@ async def _changes(service: Service, request: Request) -> AsyncIterator[bytes]:
                 yield b"event: ended\ndata:\n\n"
                 return
             yield b"event: changed\ndata:\n\n" if rang else b": here\n\n"
+            await asyncio.sleep(_BREATH)
 
 
 async def log_in(service: Service, request: Request) -> Reply:
@@ -129,16 +132,25 @@ async def log_in(service: Service, request: Request) -> Reply:
 
 
 async def page(service: Service, request: Request) -> Reply:
-    """A page of the dashboard, for whoever is logged in."""
-    draw: Callable[..., tuple[int, Mapping[str, str], bytes]] = import_module("atoll.silo.dashboard").page
-    query = request.query(("before", "after", "sort"))
-    status, headers, body = await service.writer.call(draw, service.broker, request.sender, request.path, query)
-    return _drawn(status, headers, body)
+    """A page of the dashboard, for whoever is logged in: read by the writer, drawn in another thread."""
+    dashboard = await _dashboard(service)
+    query, path = request.query(("before",)), request.target.partition("?")[0]
+    federation = service.settings.federation
+    draw = await service.writer.call(dashboard.page, service.broker, federation, path, query)
+    drawn = await service.in_hand(draw)
+    told = ("cache-control", "x-content-type-options")  # by every answer
+    headers = tuple((name.encode(), value.encode()) for name, value in dashboard.HEADERS.items() if name not in told)
+    return Reply(drawn.status, _HTML, drawn.body.encode(), headers)
+
+
+async def _dashboard(service: Service) -> Any:
+    """The pages, which are loaded when the first one is wanted."""
+    return await service.in_hand(import_module, "atoll.silo.dashboard")
 
 
 async def asset(service: Service, request: Request) -> Reply:
     """A style or a script of the pages."""
-    found: Any = import_module("atoll.silo.dashboard").asset(request.params["name"])
+    found = (await _dashboard(service)).asset(request.params["name"])
     if found is None:
         raise NotFound(explain("there is no such file", got=request.params["name"][:80]))
     return as_bytes(found.content, found.kind.encode())
@@ -153,10 +165,3 @@ async def errors_page(service: Service, request: Request) -> Reply:
     ]
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Errors</title><h1>What is refused</h1>'
     return Reply(200, _HTML, (head + "".join(parts) + "</html>").encode(), _POLICY)
-
-
-def _drawn(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
-    own = ("content-type", "cache-control", "x-content-type-options")
-    kind = headers.get("content-type", _HTML.decode()).encode()
-    rest = tuple((name.encode(), value.encode()) for name, value in headers.items() if name not in own)
-    return Reply(status, kind, body, rest)
