@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-input -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check static test test-thorough bench tables experiments docs
+.PHONY: help setup demo check static test test-thorough test-browser bench tables experiments docs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: static  ## what CI runs: everything in `make check`, and all tests but the
 
 test-thorough: static  ## the same with the thorough tests: the whole grid of data, partitions, engines and plans
 	$(BIN)/pytest -n 2 -m "thorough or not thorough" --timeout 1800
+
+test-browser: $(VENV)/.dev  ## the dashboard in a real browser; needs Chromium on this machine
+	@$(INSTALL) --editable '.[browser]'
+	$(BIN)/pytest tests/silo/test_browser.py
 
 bench: $(VENV)/.dev  ## measure every speed claim of the README, each as a ratio within one run
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

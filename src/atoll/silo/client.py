@@ -36,7 +36,7 @@ from atoll.silo.tasks import Blob
 __all__ = ["CHUNK", "Client", "Closed", "Identity"]
 
 T = TypeVar("T")
-Buffer = bytes | bytearray | memoryview
+_Buffer = bytes | bytearray | memoryview
 
 CHUNK = 1 << 26
 """Bytes of one piece of an upload."""
@@ -78,7 +78,7 @@ class _Question(NamedTuple):
     method: str
     path: str
     headers: Callable[[], Mapping[str, str]]
-    parts: Sequence[Buffer] = ()
+    parts: Sequence[_Buffer] = ()
     digest: bytes | None = None
     wait: float = 0.0
     patience: float | None = None
@@ -171,7 +171,7 @@ class Client:
         """Take something away."""
         return self._typed(_Question("DELETE", path, dict), kind)
 
-    def upload(self, data: Buffer | Sequence[Buffer] | Path, blob: Blob | None = None) -> Blob:
+    def upload(self, data: _Buffer | Sequence[_Buffer] | Path, blob: Blob | None = None) -> Blob:
         """Bring bytes to the coordinator, unless it has them.
 
         They go in pieces of `CHUNK`, each hashed and signed; what was cut goes on where it was cut, also in another
@@ -291,8 +291,8 @@ class Client:
     ) -> T:
         if body is None:
             return self._typed(_Question(method, path, lambda: headers or {}, patience=patience), kind)
-        octets = isinstance(body, Buffer) or (
-            isinstance(body, list | tuple) and all(isinstance(b, Buffer) for b in body)
+        octets = isinstance(body, _Buffer) or (
+            isinstance(body, list | tuple) and all(isinstance(b, _Buffer) for b in body)
         )
         parts = _views(body) if octets else [memoryview(msgspec.json.encode(body))]  # type: ignore[arg-type]
         whole = {**(_OCTETS if octets else _JSON), **(headers or {})}
@@ -445,12 +445,12 @@ def _room(size: int) -> memoryview:
     return whole[start : start + size].data
 
 
-def _views(data: Buffer | mmap.mmap | Sequence[Buffer]) -> list[memoryview]:
-    parts: Sequence[Any] = [data] if isinstance(data, Buffer | mmap.mmap) else data
+def _views(data: _Buffer | mmap.mmap | Sequence[_Buffer]) -> list[memoryview]:
+    parts: Sequence[Any] = [data] if isinstance(data, _Buffer | mmap.mmap) else data
     return [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
 
 
-def _hash(parts: Sequence[Buffer]) -> bytes:
+def _hash(parts: Sequence[_Buffer]) -> bytes:
     state = hashlib.sha256()
     for part in parts:
         state.update(part)

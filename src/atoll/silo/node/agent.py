@@ -39,7 +39,7 @@ T = TypeVar("T")
 DIRECT = 1 << 20
 """Bytes up to which an answer is sent as it is; a larger one is uploaded first."""
 
-_POLL = 25.0
+_POLL = 110.0
 _LONGEST = 2.5
 _PATIENCE = 2.0
 _GRACE = 10.0
