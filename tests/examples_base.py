@@ -29,7 +29,7 @@ class Example(NamedTuple):
     exact : bool
         Whether it is held to the pooled fit.
     forms : tuple of str
-        Further forms of the rows that it is held to the pooled fit on, where the estimator takes them; see `laws.forms`.
+        Further forms of the rows that it is held to the pooled fit on, where it takes them; see `laws.forms`.
     why : str
         What keeps fitted numbers from agreeing to nine digits, where something does; the page of differences says so.
     """

@@ -96,7 +96,7 @@ def main(nodes: int, size: int, rounds: int) -> list[float]:
             **os.environ, "FLWR_HOME": str(home), "FLWR_TELEMETRY_ENABLED": "0", "OMP_NUM_THREADS": "1",
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         }  # fmt: skip
-        log = open(Path(folder, "log"), "wb")
+        log = Path(folder, "log").open("wb")  # noqa: SIM115 - closed below, when its writers are gone
         try:
             link = [
                 str(BIN / "flower-superlink"), "--insecure", "--fleet-api-address", f"127.0.0.1:{fleet}",
