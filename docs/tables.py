@@ -8,6 +8,7 @@ What is measured are the examples of `tests/examples`, over their data sets, par
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -23,6 +24,7 @@ from methods import methods  # noqa: E402
 
 from atoll import Federated, Federation  # noqa: E402
 from atoll.catalogue import catalogue, public_name  # noqa: E402
+from atoll.operations import operations  # noqa: E402
 from atoll.run import human_bytes  # noqa: E402
 from cases import PARTITIONS  # noqa: E402
 from examples_base import Example  # noqa: E402
@@ -34,6 +36,7 @@ NINE_DIGITS = 1e-9
 FORMS = ["weights", "sparse", "missing"]
 FORMED = [("label", 5), ("dirichlet", 5)]
 EXPECTED = sorted((HERE.parent / "tests" / "sklearn_suite" / "expected").glob("[a-z]*.py"))
+WORDS = HERE.parent / "src" / "atoll" / "silo" / "dashboard" / "operations.json"
 GENERATED = "<!-- written by docs/tables.py; `make tables` writes it again -->"
 
 SUPPORTED = f"""{GENERATED}
@@ -227,10 +230,19 @@ PAGES: dict[str, Any] = {
 }
 
 
+def words() -> str:
+    """What each operation discloses, for the coordinator's pages, which do without the operations themselves."""
+    return json.dumps({name: operations[name].discloses for name in sorted(operations)}, indent=1, ensure_ascii=False)
+
+
 def main() -> None:
     """Write the pages that are asked for."""
     warnings.simplefilter("ignore")
-    for name in sys.argv[1:] or PAGES:
+    for name in sys.argv[1:] or [*PAGES, "words"]:
+        if name == "words":
+            WORDS.write_text(words() + "\n", encoding="utf-8")
+            print(f"wrote {WORDS}")
+            continue
         (HERE / f"{name}.md").write_text(PAGES[name](), encoding="utf-8")
         print(f"wrote docs/{name}.md")
 

@@ -24,7 +24,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-node_app, server_app = ClientApp(), ServerApp()
+node_app = ClientApp()
+server_app = ServerApp()
 begun = []
 
 @node_app.train()
@@ -70,7 +71,7 @@ CONFIG = """
 [superlink]
 default = "here"
 [superlink.here]
-address = "127.0.0.1:{control}"
+address = "127.0.0.1:{port}"
 insecure = true
 """
 
@@ -90,8 +91,8 @@ def main(nodes: int, size: int, rounds: int) -> list[float]:
         (app / "trivial" / "__init__.py").touch()
         (app / "trivial" / "app.py").write_text(APP)
         (app / "pyproject.toml").write_text(PROJECT.format(nodes=nodes, bytes=size, rounds=rounds, out=out))
-        control, fleet, runtime = free_port(), free_port(), free_port()
-        (home / "config.toml").write_text(CONFIG.format(control=control))
+        port = free_port()
+        (home / "config.toml").write_text(CONFIG.format(port=port))
         env = {
             **os.environ, "FLWR_HOME": str(home), "FLWR_TELEMETRY_ENABLED": "0", "OMP_NUM_THREADS": "1",
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -99,15 +100,14 @@ def main(nodes: int, size: int, rounds: int) -> list[float]:
         log = Path(folder, "log").open("wb")  # noqa: SIM115 - closed below, when its writers are gone
         try:
             link = [
-                str(BIN / "flower-superlink"), "--insecure", "--fleet-api-address", f"127.0.0.1:{fleet}",
-                "--control-api-address", f"127.0.0.1:{control}", "--port", str(runtime),
+                str(BIN / "flower-superlink"), "--insecure", "--host", "127.0.0.1", "--port", str(port),
                 "--disable-runtime-dependency-installation",
             ]  # fmt: skip
             processes.append(subprocess.Popen(link, env=env, stdout=log, stderr=log, start_new_session=True))
             time.sleep(4)
             for _ in range(nodes):
                 node = [
-                    str(BIN / "flower-supernode"), "--insecure", "--superlink", f"127.0.0.1:{fleet}",
+                    str(BIN / "flower-supernode"), "--insecure", "--superlink", f"127.0.0.1:{port}",
                     "--port", str(free_port()),
                 ]  # fmt: skip
                 processes.append(subprocess.Popen(node, env=env, stdout=log, stderr=log, start_new_session=True))

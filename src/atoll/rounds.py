@@ -451,6 +451,9 @@ class Rounds:
         )  # fmt: skip
         self.run.add(row, {names[p]: size for p, size in outcome.bytes.items()}, operation.discloses)
         self.run.notes.extend(outcome.notes)
+        engine, key = self.link.live()
+        if isinstance(engine, Reporting):
+            engine.told(key, self.run.name, row)
         self.progress.round(row)
 
 

@@ -14,8 +14,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from atoll import Federated, Federation
 from atoll.engines import close_all
+from atoll.silo.local import federation
 from cases import data
-from silo.processes import atoll, federation
+from silo.processes import atoll
 
 COLUMNS = ["a", "b", "c", "d", "species"]
 X, Y = pd.DataFrame(data("iris")[0], columns=COLUMNS[:-1]), data("iris")[1]

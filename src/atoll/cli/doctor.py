@@ -22,6 +22,7 @@ _EXTRAS = {
     "faiss": "an index that finds nearest neighbours faster",
     "frames": "data frames and Parquet files",
     "plots": "plots with matplotlib",
+    "silo": "a coordinator, and nodes that keep their rows",
 }
 _IMPORTED_AS = {"faiss-cpu": "faiss", "scikit-learn": "sklearn"}
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -139,14 +139,18 @@ def _approve(args: Namespace) -> int:
     from atoll.silo.node.requests import approve
 
     limits = _limits(args)
-    rule = approve(_folder(args), _number(args.ID), **limits)
+    if args.families and limits.get("operations"):
+        hint = "leave one of them out"
+        raise InvalidData(explain("--families and --operations both say what is allowed", hint=hint))
+    rule = approve(_folder(args), _number(args.ID), whole=args.families, **limits)
     if args.json:
         show.emit_json({"allowed": rule._asdict()})
         return 0
     show.emit(f"{_in_words(rule)}\n")
     if not limits.get("operations"):
-        hint = "a model asks several operations; the next ones appear in atoll node requests"
-        show.emit(f"{hint}, or allow families: --operations 'describe.*' 'neighbors.*'\n")
+        hint = "a model asks several operations; what is not among these appears in atoll node requests"
+        more = "" if args.families else "; --families allows all of the kinds that were asked for"
+        show.emit(f"{hint}{more}\n")
     return 0
 
 
@@ -162,7 +166,7 @@ def _limits(args: Namespace) -> dict[str, Any]:
     from atoll.silo.node.policy import read_policy
 
     given = {
-        "operations": list(args.operations or ()), "columns": list(args.columns or ()), "min_rows": args.min_rows,
+        "operations": _split(args.operations), "columns": _split(args.columns), "min_rows": args.min_rows,
         "min_nodes": args.min_nodes, "rounds_per_day": args.rounds_per_day, "bytes_per_day": args.bytes_per_day,
         "until": args.until,
     }  # fmt: skip
@@ -173,6 +177,11 @@ def _limits(args: Namespace) -> dict[str, Any]:
     (rule,) = read_policy("\n".join(["[[allow]]", *lines]), "the command line")
     _check_patterns(told.get("operations", ()))
     return {key: getattr(rule, key) for key in told}
+
+
+def _split(words: Iterable[str] | None) -> list[str]:
+    """Several words, or one with commas."""
+    return [part.strip() for word in words or () for part in word.split(",") if part.strip()]
 
 
 def _check_patterns(patterns: Any) -> None:

@@ -9,8 +9,9 @@ __all__ = ["NODE"]
 _FOLDER = Option("folder", text, "DIR", "folder of the node, or its name (default the only one there is)")
 
 _LIMITS = (
-    Option("operations", text, "PATTERN", "operations to allow, such as 'neighbors.*' (default those asked for)", (),
-           several=True),
+    Option("operations", text, "PATTERN", "operations to allow, such as 'describe.*,neighbors.*' (default those asked "
+           "for)", (), several=True),
+    Option("families", None, "", "allow all operations of the kinds asked for, and those that describe rows"),
     Option("columns", text, "COLUMN", "the only columns to serve, targets too (default all)", (), several=True),
     Option("min-rows", whole(1), "N", "fewest rows behind one answer (default 1)"),
     Option("min-nodes", whole(1), "N", "fewest nodes in a sum, as the signed task claims; only a secure sum can "
@@ -62,7 +63,7 @@ NODE = (
     Command(
         "node approve",
         "allow what a request asks for, or a part of it",
-        "atoll node approve 3 --operations 'describe.*' 'neighbors.*' --rounds-per-day 1000 --until 2027-01-31",
+        "atoll node approve 3 --operations 'describe.*,neighbors.*' --rounds-per-day 1000 --until 2027-01-31",
         {"limits": _LIMITS, "node": (_FOLDER,)},
         "ID",
         "number of the request",

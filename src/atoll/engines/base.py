@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from atoll.messages import DEFAULT_RULE, Exchange, Outcome, Rule
+from atoll.run import Row
 from atoll.shards import Shard
 from atoll.specs import Registry
 
@@ -100,7 +101,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Reporting(Protocol):
-    """An engine whose nodes keep their rows, and whose runs others see: it is told when they begin and end."""
+    """An engine whose nodes keep their rows, and whose runs others see: it is told how they go."""
 
     def remote(self, key: str) -> Remote:
         """What is attached, complete: data set, nodes and rows."""
@@ -117,6 +118,20 @@ class Reporting(Protocol):
             Its name.
         purpose : str
             What for, in words that owners of nodes are shown.
+        """
+        ...
+
+    def told(self, key: str, run: str, row: Row) -> None:
+        """What a round came to, as the record keeps it.
+
+        Parameters
+        ----------
+        key : str
+            Of what is attached.
+        run : str
+            Its name.
+        row : Row
+            Its `metrics` may be added to later, when more is known of the round.
         """
         ...
 

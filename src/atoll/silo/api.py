@@ -34,6 +34,7 @@ __all__ = [
     "Opened",
     "Refusal",
     "Role",
+    "Round",
     "RunOpening",
     "RunStatus",
     "State",
@@ -198,13 +199,17 @@ class Opened(_Body, frozen=True):
 
 
 class Submission(_Body, frozen=True):
-    """POST /v1/runs/NAME/exchanges (researcher, admin): a task that was uploaded as a blob before, or is inline."""
+    """POST /v1/runs/NAME/exchanges (researcher, admin): a task that was uploaded as a blob before, or is inline.
+
+    `told` says what earlier rounds of the run came to: by their numbers, names and finite numbers.
+    """
 
     number: int
     digest: str
     task: Blob
     signature: bytes
     inline: bytes | None = None
+    told: dict[int, dict[str, float]] = {}
 
 
 class State(_Body, frozen=True):
@@ -235,6 +240,29 @@ class RunStatus(_Body, frozen=True):
     started: float
     changed: float
     note: str = ""
+
+
+class Round(_Body, frozen=True):
+    """One line of GET /v1/runs/OWNER/NAME/rounds?after=N: up to 1000 rounds with numbers above N, ascending.
+
+    `bytes` are those of arrays that arrived, `missing` the names of nodes that have neither answered nor refused, and
+    `metrics` what the driver says that the round came to.
+    """
+
+    number: int
+    step: int
+    op: str
+    state: Literal["open", "closing", "closed", "ended"]
+    asked: int
+    accepted: int
+    refused: dict[str, str]
+    bytes: int
+    submitted: float
+    closed: float | None
+    deadline: float | None
+    discloses: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
 
 
 class Event(_Body, frozen=True):
@@ -270,10 +298,11 @@ class Uploaded(_Body, frozen=True):
 
 
 class Ending(_Body, frozen=True):
-    """POST /v1/runs/NAME/end (its owner): the run is over."""
+    """POST /v1/runs/NAME/end (its owner): the run is over; `told` as in a `Submission`."""
 
     state: Literal["done", "failed"]
     note: str = ""
+    told: dict[int, dict[str, float]] = {}
 
 
 class Done(_Body, frozen=True):

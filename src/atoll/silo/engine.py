@@ -7,6 +7,7 @@ journal: what it has answered under a run's name it answers again, so a program 
 from __future__ import annotations
 
 import itertools
+import math
 import secrets
 import threading
 import time
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from atoll import wire
@@ -23,7 +24,7 @@ from atoll.engines import Pending, Remote
 from atoll.errors import InvalidData, Refused, closest, explain
 from atoll.messages import Exchange, Outcome, Rule, Saved
 from atoll.rounds import Rounds
-from atoll.run import Run
+from atoll.run import Row, Run
 from atoll.shards import Shard
 from atoll.silo import api, errors
 from atoll.silo.client import Client
@@ -41,6 +42,9 @@ _POLL = 2.0  # seconds that the coordinator holds a question for a sum; so often
 _WEEK = 7 * 24 * 3600.0
 _HOUR = 3600.0
 _LAST = 5.0  # seconds of patience at the end of a run, where nothing depends on the answer
+_RECENT = 64  # rounds whose metrics may still change while a run goes on; all are looked at when it ends
+_NUMBERS = 1000  # metrics that are told at once
+_NAMES, _LETTERS = 32, 64  # of the metrics of a round
 _ASKS = ("researcher", "admin")
 _INSTALLED = "programs that their owners installed, by name (atoll.nets.install)"
 
@@ -53,6 +57,20 @@ class _Run:
     exchanges: int
     ended: bool = False
     noted: bool = False
+    rows: list[Row] = field(default_factory=list)
+    said: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def news(self, recent: int | None = None) -> dict[int, dict[str, float]]:
+        """Metrics that the coordinator does not know, by number of the round: as many as are told at once."""
+        found: dict[int, dict[str, float]] = {}
+        left = _NUMBERS
+        for row in self.rows[-recent:] if recent else self.rows:
+            if row.metrics != self.said.get(row.number, {}):
+                found[row.number] = dict(row.metrics)
+                left -= max(len(row.metrics), 1)
+            if left < _NAMES:
+                break
+        return found
 
 
 @dataclass
@@ -174,14 +192,30 @@ class Silos:
             return
         known.ended = True
         note = "" if error is None else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        ending = api.Ending(state="done" if error is None else "failed", note=note[:1000])
         try:
-            attached.client.post(f"{_path(run)}/end", api.Done, ending, patience=_LAST)
+            self._end(attached.client, run, known, "done" if error is None else "failed", note[:1000])
         except errors.SiloError:
             if error is None:
                 warnings.warn(f"the coordinator was not told that run {run!r} is done", stacklevel=4)
             return
         reached("driver.run.ended")
+
+    def _end(self, client: Client, run: str, known: _Run, state: Literal["done", "failed"], note: str) -> None:
+        """End a run; where there is more to tell than fits, it is said again with the rest."""
+        news = known.news()
+        while True:
+            ending = api.Ending(state=state, note=note, told=_told(news))
+            client.post(f"{_path(run)}/end", api.Done, ending, patience=_LAST)
+            known.said.update(news)
+            if not (news := known.news()):
+                return
+
+    def told(self, key: str, run: str, row: Row) -> None:
+        """Remember what a round came to; the coordinator hears of it with the next question, or at the end."""
+        attached = self._attached.get(key)
+        known = None if attached is None else attached.runs.get(run)
+        if known is not None:
+            known.rows.append(row)
 
     def submit(self, key: str, x: Exchange) -> Pending:
         """Ask a question; repeated under the same run name it is the same question, and may be answered already.
@@ -308,14 +342,28 @@ def _submitted(attached: _Attached, run: _Run, x: Exchange) -> api.State:
     else:
         inline, task = None, _brought(client, parts, brought)
     signature = attached.profile.key.sign(signed_text(task))
-    told = api.Submission(number=x.number, digest=x.digest, task=task, signature=signature, inline=inline)
+    news = run.news(_RECENT)
+    told = api.Submission(
+        number=x.number, digest=x.digest, task=task, signature=signature, inline=inline, told=_told(news)
+    )
     try:
-        return client.post(f"{_path(x.run)}/exchanges", api.State, told)
+        state = client.post(f"{_path(x.run)}/exchanges", api.State, told)
+        run.said.update(news)
+        return state
     except errors.NotFound:
         if brought:
             raise
     run.exchanges = x.number
     return _submitted(attached, run, x)
+
+
+def _told(news: dict[int, dict[str, float]]) -> dict[int, dict[str, float]]:
+    """What of metrics can be told: finite numbers under short names."""
+    return {number: dict(itertools.islice(_tellable(metrics), _NAMES)) for number, metrics in news.items()}
+
+
+def _tellable(metrics: dict[str, float]) -> Iterator[tuple[str, float]]:
+    return ((name, float(v)) for name, v in metrics.items() if 0 < len(name) <= _LETTERS and math.isfinite(v))
 
 
 def _brought(client: Client, parts: list[memoryview], brought: bool) -> Blob:

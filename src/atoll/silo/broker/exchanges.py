@@ -102,7 +102,8 @@ class Exchanges(Runs):
         WrongRun, WrongRound, WrongFederation
             If the task says another run, number or federation than the request; or the run is not open.
         BadSignature, Digest, Malformed, ExpiredTask
-            If the task is not signed by its owner, is not what its name says, cannot be read, or is over.
+            If the task is not signed by its owner, is not what its name says, cannot be read, or is over; or if what
+            is told of earlier rounds cannot be kept.
         Unsupported
             If it cannot be asked of silos.
         NotFound
@@ -125,6 +126,7 @@ class Exchanges(Runs):
                     hint=hint,
                 )
             )
+        self._tell_rounds(found[0], submission.told)
         if before is None or before[2] == "ended" or (before[2] == "open" and before[3] <= self._clock()):
             asked = self._look(owner, run, found[0], submission)
             with self._writing("exchange.submitted"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from atoll import wire
@@ -20,6 +21,8 @@ __all__ = ["Runs"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _MOST = 100_000
+_TOLD = 1000  # rounds that are told of at once
+_NAMES, _LETTERS = 32, 64  # of the metrics of a round
 
 
 class Runs(Nodes):
@@ -74,15 +77,36 @@ class Runs(Nodes):
             raise NotFound(explain("you have no run of this name", got=name[:150]))
         return int(found[0])
 
-    def end_run(self, owner: str, name: str, state: Literal["done", "failed"], note: str = "") -> None:
+    def end_run(
+        self,
+        owner: str,
+        name: str,
+        state: Literal["done", "failed"],
+        note: str = "",
+        told: Mapping[int, Mapping[str, float]] | None = None,
+    ) -> None:
         """End a run; exchanges that are still open are given up, and what was answered to them is deleted.
+
+        Parameters
+        ----------
+        owner, name : str
+            Of the run.
+        state : {"done", "failed"}
+            How it ended.
+        note : str
+            Why.
+        told : mapping of int to mapping of str to float, optional
+            What rounds came to, by their numbers; those of a run that has ended already are kept too.
 
         Raises
         ------
         NotFound
             If there is no such run.
+        Malformed
+            If metrics are too many, too long or not finite.
         """
         run = self._run_of(owner, name)
+        self._tell_rounds(run, told or {})
         if self._one("SELECT state, note FROM runs WHERE id = ?", run) == (state, note[:2000]):
             return
         with self._writing("run.ended"):
@@ -93,6 +117,15 @@ class Runs(Nodes):
             ):
                 self._give_up(exchange)
             self._event(state, owner, note or "ended", name)
+
+    def _tell_rounds(self, run: int, told: Mapping[int, Mapping[str, float]]) -> None:
+        """Keep what rounds came to, in place of what was said before; rounds that are not here are passed over."""
+        _check_told(told)
+        if not told:
+            return
+        with self._writing("rounds.told"):
+            rows = [(json.dumps(dict(metrics)), run, number) for number, metrics in told.items()]
+            self._db.executemany("UPDATE exchanges SET metrics = ? WHERE run = ? AND number = ?", rows)
 
     def _give_up(self, exchange: int) -> None:
         """End an exchange without an outcome."""
@@ -151,12 +184,13 @@ class Runs(Nodes):
         NotFound
             If there is no such run.
         """
-        sql = """SELECT id, number, step, op, state, n, submitted, closed, deadline, leaves FROM exchanges
+        sql = """SELECT id, number, step, op, state, n, submitted, closed, deadline, leaves, metrics
+            FROM exchanges
             WHERE run = ? AND number > ? ORDER BY number LIMIT ?"""
         return [self._round(*row) for row in self._all(sql, self._run_of(owner, name), after, limit)]
 
     def _round(self, exchange: int, number: int, step: int, op: str, state: str, n: int, *rest: Any) -> RoundStatus:
-        submitted, closed, deadline, leaves = rest
+        submitted, closed, deadline, leaves, metrics = rest
         sql = "SELECT count(*), coalesce(sum(bytes), 0) FROM asked WHERE exchange = ? AND state = 'accepted'"
         accepted, size = self._one(sql, exchange)
         missing = self._all("SELECT node FROM asked WHERE exchange = ? AND state = 'open' ORDER BY position", exchange)
@@ -165,6 +199,7 @@ class Runs(Nodes):
             number=number, step=step, op=op, state=state, asked=n, accepted=accepted,
             refused=dict(self._all(sql, exchange)), bytes=size, submitted=submitted, closed=closed,
             deadline=deadline, discloses=tuple(json.loads(leaves)), missing=tuple(node for (node,) in missing),
+            metrics=json.loads(metrics),
         )  # fmt: skip
 
     def disclosed(self, node: str | None = None) -> list[Disclosed]:
@@ -222,6 +257,17 @@ class Runs(Nodes):
         sql = "SELECT saved, saved_size, saved_inline FROM runs WHERE id = ?"
         digest, size, inline = self._one(sql, self._run_of(owner, name))
         return None if digest is None else Stored(Blob(digest, size), inline)
+
+
+def _check_told(told: Mapping[int, Mapping[str, float]]) -> None:
+    if len(told) > _TOLD or not all(0 <= number < 1 << 31 for number in told):
+        raise Malformed(explain("these are not rounds of a run", got=f"{len(told)} rounds", expected=f"up to {_TOLD}"))
+    for number, metrics in told.items():
+        if len(metrics) > _NAMES or not all(0 < len(name) <= _LETTERS for name in metrics):
+            expected = f"up to {_NAMES} names of 1 to {_LETTERS} letters"
+            raise Malformed(explain("these are not metrics of a round", where=f"round {number}", expected=expected))
+        if not all(map(math.isfinite, metrics.values())):
+            raise Malformed(explain("a metric is not finite", where=f"round {number}"))
 
 
 def _some(nodes: Sequence[str]) -> str:

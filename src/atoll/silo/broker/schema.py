@@ -4,9 +4,9 @@ from __future__ import annotations
 
 __all__ = ["MIGRATIONS", "TABLES", "VERSION"]
 
-VERSION = 1
+VERSION = 2
 
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {1: "ALTER TABLE exchanges ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}';"}
 """From a version to the next: statements."""
 
 TABLES = """
@@ -35,7 +35,7 @@ CREATE TABLE exchanges (
     task_inline BLOB, signature BLOB NOT NULL, expires REAL NOT NULL, op TEXT NOT NULL, step INTEGER NOT NULL,
     leaves TEXT NOT NULL, n INTEGER NOT NULL, state TEXT NOT NULL, submitted REAL NOT NULL, deadline REAL,
     closed REAL, note TEXT NOT NULL, outcome BLOB, merged TEXT, merged_size INTEGER,
-    merged_inline BLOB, UNIQUE (run, number)
+    merged_inline BLOB, metrics TEXT NOT NULL DEFAULT '{}', UNIQUE (run, number)
 ) STRICT;
 CREATE INDEX unfinished ON exchanges (state) WHERE state IN ('open', 'closing');
 CREATE INDEX by_state ON exchanges (run, state);

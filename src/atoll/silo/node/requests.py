@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,18 @@ from atoll.silo.files import write_whole
 from atoll.silo.node.folder import Folder
 from atoll.silo.node.policy import Rule, read_policy, written
 
-__all__ = ["Request", "Wish", "add_rule", "approve", "described", "open_requests", "record", "revoke", "size_in_words"]
+__all__ = [
+    "Request",
+    "Wish",
+    "add_rule",
+    "approve",
+    "described",
+    "families",
+    "open_requests",
+    "record",
+    "revoke",
+    "size_in_words",
+]
 
 _MOST = 500
 _MOST_OPERATIONS = 200
@@ -132,7 +144,19 @@ def record(folder: Folder, who: str, key: str, data: str, purpose: str, op: str,
         return found.id
 
 
-def approve(folder: Folder, number: int, **limits: Any) -> Rule:
+def families(operations: Iterable[str]) -> tuple[str, ...]:
+    """Patterns for all operations that begin like some, and for those that describe rows, which every model asks.
+
+    Examples
+    --------
+    >>> from atoll.silo.node.requests import families
+    >>> families(["neighbors.nearest", "describe.rows"])
+    ('describe.*', 'neighbors.*')
+    """
+    return tuple(sorted({f"{op.partition('.')[0]}.*" for op in [*operations, "describe.rows"]}))
+
+
+def approve(folder: Folder, number: int, *, whole: bool = False, **limits: Any) -> Rule:
     """Allow what a request asks for.
 
     Parameters
@@ -141,6 +165,8 @@ def approve(folder: Folder, number: int, **limits: Any) -> Rule:
         Of the node.
     number : int
         Of the request.
+    whole : bool, default=False
+        Whether the `families` of what was asked for are allowed, rather than these operations alone.
     **limits
         Fields of `Rule`; by default the operations that were asked for, and no limits.
 
@@ -161,7 +187,8 @@ def approve(folder: Folder, number: int, **limits: Any) -> Rule:
         raise NotFound(
             explain(f"there is no request {number}", expected=f"one of: {known}", hint="atoll node requests")
         )
-    chosen: dict[str, Any] = {"operations": tuple(sorted(found.operations)), **limits}
+    asked = families(found.operations) if whole else tuple(sorted(found.operations))
+    chosen: dict[str, Any] = {"operations": asked, **limits}
     rule = Rule(found.who, found.key, (found.data,), **chosen)
     add_rule(folder, rule, f"request {number}, allowed {_day()}")
     with folder.editing():
@@ -290,7 +317,9 @@ def described(request: Request) -> str:
         lines.append(f"    leaves   {wish.discloses}")
         lines.append(f"    size     {size_in_words(wish.bytes)} each time")
         lines.append(f"    seen     {_seen(wish.nodes)}")
-    lines.append(f"  to allow   atoll node approve {request.id}")
+    lines.append(f"  to allow this:  atoll node approve {request.id}")
+    more = ", ".join(families(request.operations))
+    lines.append(f"  to allow everything of these kinds ({more}):  atoll node approve {request.id} --families")
     return "\n".join(lines)
 
 

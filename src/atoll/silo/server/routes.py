@@ -108,6 +108,8 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", "/v1/runs/{name}", "A run begins, or goes on.", _ASKS, runs.open_run, api.RunOpening, api.Opened),
     Route("POST", "/v1/runs/{name}/exchanges", "A question; repeated, it is the same one.", _ASKS, runs.submit,
           api.Submission, api.State),
+    Route("GET", "/v1/runs/{owner}/{name}/rounds", "The rounds of a run, and what they came to.", _SEES, runs.rounds,
+          None, list[api.Round], ("after",), access="either"),
     Route("GET", _NUMBER, "How far a question is, as soon as it is closed.", _ASKS, runs.exchange, None, api.State,
           ("wait",), waits=True),
     Route("PUT", "/v1/runs/{name}/state", "What a driver keeps: bytes, or with Atoll-Body a Named.", _ASKS, runs.save,

@@ -10,7 +10,7 @@ from atoll.silo.server.requests import Request
 from atoll.silo.server.service import Service
 from atoll.silo.server.work import seconds
 
-__all__ = ["end", "exchange", "listing", "open_run", "save", "saved", "submit"]
+__all__ = ["end", "exchange", "listing", "open_run", "rounds", "save", "saved", "submit"]
 
 _MOST_NODES = 10_000
 _MOST_STATE = 1 << 20
@@ -80,7 +80,7 @@ async def end(service: Service, request: Request) -> Reply:
     request.query(())
     told = await request.json(api.Ending)
     owner, run = request.sender.name, request.params["name"]
-    await service.writer.call(service.broker.end_run, owner, run, told.state, told.note)
+    await service.writer.call(service.broker.end_run, owner, run, told.state, told.note, told.told)
     return as_json(api.Done())
 
 
@@ -88,6 +88,15 @@ async def listing(service: Service, request: Request) -> Reply:
     """All runs; a researcher sees those of others too, but not what came of them."""
     request.query(())
     return as_json(await service.writer.call(service.broker.runs))
+
+
+async def rounds(service: Service, request: Request) -> Reply:
+    """The rounds of anybody's run, and what its driver says that they came to; the sums are its owner's."""
+    after = request.query(("after",)).get("after")
+    owner, name = request.params["owner"], request.params["name"]
+    past = -1 if after is None else _number(after)
+    found = await service.writer.call(service.broker.rounds, owner, name, past)
+    return as_json([api.Round(**seen._asdict()) for seen in found])
 
 
 def _number(told: str) -> int:
