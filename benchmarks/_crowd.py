@@ -58,8 +58,8 @@ class Crowd(NamedTuple):
 
 
 @contextmanager
-def crowd(place: Path, nodes: Sequence[str]) -> Iterator[Crowd]:
-    """Begin a coordinator that knows these nodes and a researcher named ada."""
+def crowd(place: Path, nodes: Sequence[str], *words: str) -> Iterator[Crowd]:
+    """Begin a coordinator, with these options, that knows these nodes and a researcher named ada."""
     _raise_limit()
     folder = Folder(place / "coordinator")
     keys = {name: Key.make() for name in ("ada", *nodes)}
@@ -71,7 +71,7 @@ def crowd(place: Path, nodes: Sequence[str]) -> Iterator[Crowd]:
                 broker.add_member(name, role, key.public)
     finally:
         broker.close()
-    with coordinator(place) as site:
+    with coordinator(place, *words) as site:
         yield Crowd(site, folder.key.fingerprint, folder.fingerprint, keys)
 
 
@@ -137,7 +137,9 @@ class Member:
             self._streams[1].transport.abort()
 
 
-async def together(made: Crowd, live: Callable[[Member, str], Awaitable[Any]], ask: Callable[[Member], Awaitable[T]]) -> T:
+async def together(
+    made: Crowd, live: Callable[[Member, str], Awaitable[Any]], ask: Callable[[Member], Awaitable[T]]
+) -> T:
     """Have every node live in a task of its own while ada asks; what she found.
 
     Raises
@@ -150,7 +152,7 @@ async def together(made: Crowd, live: Callable[[Member, str], Awaitable[Any]], a
     lives = [asyncio.ensure_future(live(member, name)) for name, member in members.items() if name != "ada"]
     asking = asyncio.ensure_future(ask(members["ada"]))
     try:
-        await asyncio.wait([asking, *lives], return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.wait([asking, *lives], return_when=asyncio.FIRST_COMPLETED)
         for task in (*lives, asking):
             if task.done() and (error := task.exception()) is not None:
                 raise error

@@ -1,4 +1,4 @@
-"""A node that also knows ``bench.echo``: ``_echo.py node run FOLDER``. Who asks imports this module for the same name."""
+"""A node that also knows ``bench.echo``: ``_echo.py node run FOLDER``. Who asks imports it, too."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from atoll.silo.node.lean import load_worker
 if __name__ == "__main__":  # before anything else loads it, as in a node
     load_worker()
 
-from atoll.cli import main  # noqa: E402
-from atoll.context import Ctx  # noqa: E402
-from atoll.messages import Reply  # noqa: E402
-from atoll.operations import operation  # noqa: E402
-from atoll.shards import Shard  # noqa: E402
-from atoll.trees import Tree  # noqa: E402
+from atoll.cli import main
+from atoll.context import Ctx
+from atoll.messages import Reply
+from atoll.operations import operation
+from atoll.shards import Shard
+from atoll.trees import Tree
 
 __all__ = ["echo"]
 

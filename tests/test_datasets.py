@@ -14,7 +14,7 @@ import sklearn.datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll.datasets import Dataset, datasets, load, read_table
+from atoll.datasets import Dataset, datasets, load, open_rows, read_table
 from atoll.errors import InvalidData, MissingExtra, UnknownName
 from atoll.table import Table
 
@@ -202,7 +202,14 @@ def test_a_file_that_is_not_there(save: Any, tmp_path: Path) -> None:
     assert "no such file" in refusal(path.with_name("iriss.csv"))
     assert "there is no folder" in refusal(tmp_path / "none" / "x.csv")
     assert "this is a folder" in refusal(tmp_path)
-    assert "nothing is registered" not in refusal(tmp_path / "x.csv")
+    assert f"{str(tmp_path)!r} holds: iris.csv" in refusal(tmp_path / "zzzzzzzz.parquet")
+    path.rename(path.with_suffix(".xlsx"))
+    assert f"{str(tmp_path)!r} holds no .csv, .tsv, .txt, .parquet file: iris.xlsx" in refusal(path)
+    path.with_suffix(".xlsx").unlink()
+    assert "it is empty" in refusal(path)
+    np.save(tmp_path / "rows.npy", np.zeros((2, 2)))
+    with pytest.raises(InvalidData, match=r"did you mean 'rows\.npy'"):
+        open_rows(tmp_path / "row.npy")
 
 
 def test_a_file_of_another_kind(save: Any) -> None:

@@ -130,4 +130,5 @@ def main(nodes: int, size: int, rounds: int) -> list[float]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its processes are ended
     print(json.dumps(main(*map(int, sys.argv[1:4]))))

@@ -7,6 +7,7 @@ journal need, and nothing that is code. An `Outcome` is what comes of it.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -53,6 +54,10 @@ class Rule(NamedTuple):
         if self.late not in ("drop", "next", "wait"):
             raise InvalidData(explain("unknown lateness", got=self.late, expected="'drop', 'next' or 'wait'"))
         return self
+
+    def needed(self, asked: int) -> int:
+        """Fewest nodes that must answer where so many are asked; at least one."""
+        return max(math.ceil(self.quorum * asked - 1e-9), 1)
 
 
 DEFAULT_RULE = Rule()

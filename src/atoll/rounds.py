@@ -421,8 +421,8 @@ class Rounds:
 
     def _judge(self, x: Exchange, outcome: Outcome) -> None:
         """End the run when the rule of the round is not met."""
-        needed = math.ceil(x.rule.quorum * len(x.cohort) - 1e-9)
-        if len(outcome.accepted) >= max(needed, 1):
+        needed = x.rule.needed(len(x.cohort))
+        if len(outcome.accepted) >= needed:
             return
         names = [self.link.names[node] for node in x.cohort]
         late = [names[p] for p, why in outcome.refused.items() if why == LATE]

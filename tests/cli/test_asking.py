@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from atoll import Federated, Federation, models, wire
+from atoll import Federated, Federation, models
 from atoll.engines import close_all
-from atoll.messages import Outcome
 from atoll.shards import Shard
 from atoll.silo import api, engine
+from atoll.silo.client import Client
 from silo.serving import admin, joined, running
 from silo.twin import Twin, login
 
@@ -146,17 +147,31 @@ def test_a_token_is_looked_at_before_anything_is_sent(atoll, tmp_path, monkeypat
 def test_rounds_are_shown_with_who_did_not_answer(atoll, twin, monkeypatch):
     from atoll.cli import runs
 
-    outcome = Outcome(None, (0,), {1: "NotApproved: the owner\nhas not allowed this"}, {0: 8}, {}, 0.25)
-    state = api.State(state="closed", outcome=wire.encode(outcome))
+    done = api.Round(
+        number=0, step=0, op="train.local", state="closed", asked=2, accepted=1, bytes=8, submitted=0.0, closed=0.25,
+        deadline=None, discloses=("x",), refused={"berlin": "NotApproved: the owner\nhas not allowed this"},
+        metrics={"loss": 0.125, "validation_loss": 0.5},
+    )  # fmt: skip
     status = api.RunStatus(
         name="study", owner="ada", purpose="PCA", data="iris", nodes=("accra", "berlin"), state="running", exchanges=1,
         started=0.0, changed=0.0,
     )  # fmt: skip
     monkeypatch.setattr(runs, "_runs", lambda client: [status])
-    waiting = api.State(state="open", missing=(1,))
-    monkeypatch.setattr(runs, "_rounds", lambda client, run, last: [(0, state), (1, waiting)])
+    waiting = msgspec.structs.replace(
+        done, number=1, state="open", closed=None, refused={}, missing=("berlin",), metrics={}
+    )
+    asked = []
+
+    def get(client, path, kind):
+        asked.append(path)
+        return [seen for seen in (done, waiting) if seen.number > int(path.partition("after=")[2] or -1)]
+
+    monkeypatch.setattr(Client, "get", get)
     said = atoll("runs", "show", "study")
     assert said.status == 0, said.err
-    assert "NotApproved: the owner" in said.out
+    assert asked[0] == "/v1/runs/ada/study/rounds"
+    for words in ("train.local", "1/2", "0.250", "0.125", "validation loss", "berlin: NotApproved: the owner"):
+        assert words in said.out
     assert "waits for berlin" in said.out
-    assert atoll("runs", "show", "study", "--json").data()["rounds"][0]["refused"]["1"].startswith("NotApproved")
+    assert atoll("runs", "show", "study", "--last", "1", "--json").data()["rounds"][0]["number"] == 1
+    assert atoll("runs", "show", "study", "--json").data()["rounds"][0]["metrics"]["loss"] == 0.125

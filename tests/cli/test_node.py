@@ -76,6 +76,10 @@ def test_the_overview_of_all(atoll):
         (("approve", "1", "--bytes-per-day", "much"), 1, "bytes_per_day is no number"),
         (("approve", "1", "--min-rows", "0"), 2, "at least 1"),
         (("approve", "1", "--operations", "neighbours.*"), 2, "did you mean 'neighbors.*'"),
+        (("approve", "1", "--operations", "null.*", "--families"), 2, "leave one of them out"),
+        (("approve", "1", "--operations", "null.*,neighbours.*"), 2, "did you mean 'neighbors.*'"),
+        (("approve", "1", "--columns", " , "), 2, "--columns names nothing"),
+        (("approve", "1", "--operations", ","), 2, "--operations names nothing"),
         (("revoke", "mallory"), 2, "nobody"),
         (("run", "nowhere"), 2, "no node here"),
         (("log", "--folder", "nowhere"), 2, "no node here"),
@@ -121,6 +125,28 @@ class TestRequests:
         assert answerer.answer(alice.ask("null.ping"), None).refusal.code == "not-approved"
         answerer.log.close()
         assert verify(folder.log)
+
+    def test_families_of_what_was_asked(self, atoll, asked):
+        folder, alice, me = asked
+        where = ("--folder", str(folder.path))
+        assert "atoll node approve 1 --families" in atoll("node", "requests", *where).out
+        said = atoll("node", "approve", "1", "--families", *where)
+        assert said.status == 0
+        assert "may ask describe.*, null.* of iris" in said.out
+        answerer = Answerer(folder, me)
+        assert answerer.answer(alice.ask("describe.rows"), None).refusal is None
+        assert answerer.answer(alice.ask("null.ping"), None).refusal is None
+        assert answerer.answer(alice.ask("describe.schema"), None).refusal.code == "failed"  # allowed, but ill put
+        assert answerer.answer(alice.ask("columns.means"), None).refusal.code == "not-approved"
+        answerer.log.close()
+
+    def test_commas_are_several_words(self, atoll, asked):
+        folder, *_ = asked
+        words = ["--operations", "describe.*, null.*", "null.ping,", "--columns", "width,species"]
+        assert atoll("node", "approve", "1", "--folder", str(folder.path), *words).status == 0
+        (rule,) = read_policy(folder.policy.read_text())
+        assert rule.operations == ("describe.*", "null.*", "null.ping")
+        assert rule.columns == ("width", "species")
 
     def test_limits_are_written_as_they_are_read(self, atoll, asked):
         folder, *_ = asked

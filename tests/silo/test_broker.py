@@ -8,6 +8,7 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from atoll import wire
 from atoll.messages import Rule
@@ -211,6 +212,48 @@ class TestRuns:
             with pytest.raises(errors.NotFound):
                 broker.find(member, digest)
 
+    def test_what_rounds_came_to_is_kept(self, site):
+        x, loss = site.question(X), {"loss": 0.25}
+        site.ask(x)
+        second = dataclasses.replace(x, number=1)
+        site.broker.submit("alice", "run", structs.replace(site.submission(second), told={0: loss, 7: {"loss": 1.0}}))
+        assert [seen.metrics for seen in site.broker.rounds("alice", "run")] == [loss, {}]
+        site.broker.submit("alice", "run", structs.replace(site.submission(second), told={0: {"loss": 0.5}}))
+        for told in ({1: loss}, {0: loss | {"accuracy": 1.0}}):
+            site.broker.end_run("alice", "run", "done", told=told)
+        found = site.reopen().rounds("alice", "run")
+        assert [seen.metrics for seen in found] == [{"loss": 0.25, "accuracy": 1.0}, loss]
+        assert [event.kind for event in site.broker.events()].count("done") == 1
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {0: {"loss": float("nan")}}, {0: {"loss": float("inf")}}, {0: {"": 1.0}}, {0: {"x" * 65: 1.0}},
+            {0: {f"m{i}": 1.0 for i in range(33)}}, {-1: {}}, {1 << 31: {}}, {i: {} for i in range(1001)},
+        ],
+        ids=["nan", "infinite", "nameless", "long", "many names", "negative", "too high", "many rounds"],
+    )  # fmt: skip
+    def test_metrics_that_cannot_be_kept_are_refused(self, site, told):
+        x = site.question(X)
+        with pytest.raises(errors.Malformed):
+            site.broker.submit("alice", "run", structs.replace(site.submission(x), told=told))
+        assert site.broker.rounds("alice", "run") == []
+        with pytest.raises(errors.Malformed):
+            site.broker.end_run("alice", "run", "done", told=told)
+        assert site.broker.runs()[0].state == "running"
+
+    def test_a_folder_of_the_first_version_is_brought_up_to_date(self, site):
+        site.ask(site.question(X))
+        site.broker.close()
+        db = sqlite3.connect(site.folder / "broker.sqlite3")
+        for column in ("metrics", "needed"):
+            db.execute(f"ALTER TABLE exchanges DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 1")
+        db.close()
+        broker = site.reopen()
+        broker.end_run("alice", "run", "done", told={0: {"loss": 2.0}})
+        assert broker.rounds("alice", "run")[0].metrics == {"loss": 2.0}
+
     def test_an_ended_run_lets_go_and_can_be_taken_up(self, site):
         x = site.question(BIG)
         site.ask(x)
@@ -234,6 +277,71 @@ class TestRuns:
         site.broker.forget_run("alice", "run")
         assert site.broker.runs() == []
         assert not list(site.folder.glob("blobs/*/*"))
+
+    @pytest.mark.parametrize("like", [X, BIG], ids=["inline", "file"])
+    @pytest.mark.parametrize("ended", [True, False], ids=["failed", "killed"])
+    def test_a_round_that_missed_its_quorum_is_asked_again_when_the_run_goes_on(self, site, like, ended):
+        met, missed = (site.question(like, number=i, rule=Rule(quorum=0.75)) for i in range(2))
+        for x, n in ((met, 3), (missed, 2)):
+            site.ask(x)
+            for p in range(4):
+                if p < n:
+                    site.answer(x, p, ones(p, like))
+                else:
+                    site.broker.refuse(site.names[p], site.uids["run", x.number], p, "not-approved", "Refused: no")
+            site.fold()
+        kept, uid = site.outcome(met), site.uids["run", 1]
+        assert site.outcome(missed)[0].accepted == (0, 1)
+        assert site.ask(missed).state == "closed", "asked again by the same program, it is answered as before"
+        if ended:
+            site.broker.end_run("alice", "run", "failed", "NodeFailed")
+        site.reopen()
+        for _ in range(2):
+            opening = RunOpening(purpose="a test", data="iris", nodes=site.names)
+            assert site.broker.open_run("alice", "run", opening).exchanges == 1
+        assert [event.kind for event in site.broker.events(-1, 100)].count("again") == 1
+        assert len(list(site.folder.glob("blobs/*/*"))) == (like is BIG), "the sum of the round that was met"
+        assert site.ask(missed).missing == (0, 1, 2, 3)
+        assert site.uids["run", 1] != uid
+        with pytest.raises(errors.NotFound):
+            site.broker.answer(site.names[3], uid, 3, wire.encode(ones(3)))
+        for p in range(4):
+            site.answer(missed, p, ones(p, like))
+        site.fold()
+        assert site.outcome(missed)[1]["x"][0] == 10
+        site.open()
+        assert site.outcome(missed)[1]["x"][0] == 10
+        assert site.ask(met).state == "closed"
+        outcome, merged = site.outcome(met)
+        assert outcome == kept[0]
+        assert same_bits(merged, kept[1])
+
+    @pytest.mark.parametrize(("quorum", "done"), [(0.25, False), (0.5, False), (1.0, True)])
+    def test_what_met_its_quorum_and_what_is_done_stay_as_they_are(self, site, quorum, done):
+        x = site.question(X, rule=Rule(quorum=quorum))
+        site.ask(x)
+        for p in range(4):
+            if p < 2:
+                site.answer(x, p, ones(p))
+            else:
+                site.broker.refuse(site.names[p], site.uids["run", 0], p, "not-approved", "Refused: no")
+        before = site.broker.state("alice", "run", 0)
+        site.broker.end_run("alice", "run", "done" if done else "failed", "it ended")
+        site.open()
+        assert site.broker.state("alice", "run", 0) == before
+
+    def test_a_missed_round_that_the_program_went_on_from_stays(self, site):
+        x, after = (site.question(X, number=i) for i in range(2))
+        for question, n in ((x, 3), (after, 4)):
+            site.ask(question)
+            for p in range(4):
+                if p < n:
+                    site.answer(question, p, ones(p))
+                else:
+                    site.broker.refuse(site.names[p], site.uids["run", 0], p, "not-approved", "Refused: no")
+        site.broker.end_run("alice", "run", "failed", "it ended")
+        site.open()
+        assert [site.ask(question).state for question in (x, after)] == ["closed", "closed"]
 
     def test_what_waits_for_nodes_that_are_away_is_said_to_wait(self, site):
         assert site.broker.runs()[0].state == "running"
@@ -543,6 +651,23 @@ class TestStore:
         for p in range(4):
             assert site.answer(x, p, ones(p, {"x": np.zeros(8_000)})) == Ack(state="accepted")
         assert site.outcome(x)[1]["x"][0] == 10
+
+    def test_an_older_folder_is_brought_up_to_date(self, site):
+        x = site.question(X, rule=Rule(quorum=0.5))
+        site.ask(x)
+        for p in (0, 1, 2):
+            site.answer(x, p, ones(p))
+        site.broker.refuse(site.names[3], site.uids["run", 0], 3, "not-approved", "Refused: no")
+        before = site.broker.state("alice", "run", 0)
+        site.broker.close()
+        with sqlite3.connect(site.folder / "broker.sqlite3") as db:
+            for column in ("metrics", "needed"):
+                db.execute(f"ALTER TABLE exchanges DROP COLUMN {column}")
+            db.execute("PRAGMA user_version = 1")
+        db.close()
+        site.reopen()
+        site.open()
+        assert site.broker.state("alice", "run", 0) == before
 
     def test_a_newer_folder_and_a_broken_one_are_refused(self, place):
         site = Site(place / "b", 1)

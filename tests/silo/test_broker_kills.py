@@ -51,9 +51,9 @@ def questions(site: Site) -> list:
     like = {"x": np.zeros(9_000), "weight": np.zeros(1)}
     small = {"x": np.zeros(7), "weight": np.zeros(1)}
     return [
-        site.question(small, number=0),
-        site.question(like, "Mean", number=1, payload={"w": np.arange(9_000.0)}),
-        site.question(small, number=2, rule=Rule(deadline=5.0), each={}),
+        site.question(small, number=0, rule=Rule(quorum=0.5)),
+        site.question(like, "Mean", number=1, payload={"w": np.arange(9_000.0)}, rule=Rule(quorum=0.5)),
+        site.question(small, number=2, rule=Rule(deadline=5.0, quorum=0.5), each={}),
     ]
 
 
@@ -81,13 +81,14 @@ def life(site: Site, batched: bool) -> None:
         fold(site)
         assert broker.state("alice", "run", x.number).state == "closed"
     broker.save("alice", "run", b"s" * 100_000)
-    broker.end_run("alice", "run", "done", "well")
+    broker.end_run("alice", "run", "done", "well", {2: {"loss": 0.5}})
     broker.sweep()
 
 
 def ask(site: Site, x) -> None:
     data = site.task(x)
-    submission = site.submission(x, data)
+    told = {x.number - 1: {"loss": 0.5}} if x.number else {}
+    submission = msgspec.structs.replace(site.submission(x, data), told=told)
     if len(data) > 1 << 16:
         upload(site.broker, "alice", data, 50_000)
         submission = msgspec.structs.replace(submission, inline=None)
@@ -149,6 +150,7 @@ def check(site: Site) -> None:
         assert (outcome.bytes, outcome.links) == (expected.bytes, expected.links)
     counted = {d.node: d.times for d in site.broker.disclosed()}
     assert counted == {name: 2 if p >= 8 else 3 for p, name in enumerate(site.names) if p != 4}
+    assert [seen.metrics for seen in site.broker.rounds("alice", "run")] == [{"loss": 0.5}] * 3
     kept = {p.name for p in (site.folder / "blobs").rglob("*") if p.is_file()}
     assert kept == {site.broker.state("alice", "run", 1).merged.digest, site.broker.saved("alice", "run").blob.digest}
     assert not [p for folder in ("staging", "folds") for p in (site.folder / folder).rglob("*") if p.is_file()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -11,9 +12,12 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 
 from atoll import Federated, Federation
+from atoll.algorithms import sgd
 from atoll.engines import close_all
+from atoll.errors import NodeFailed
 from atoll.silo.local import federation
 from cases import data
 from silo.processes import atoll
@@ -73,6 +77,19 @@ def test_a_logistic_regression_is_bit_equal(site):
     assert ours.run_.bytes_up == theirs.run_.bytes_up
 
 
+def test_the_coordinator_knows_what_rounds_of_training_came_to(site):
+    net = MLPClassifier((4,), random_state=1)
+    fitted = Federated(net, rounds=3, local=sgd(lr=0.1, batch_size=10)).fit(there(site, run="trained"))
+    rows = fitted.run_.rows
+    shown = json.loads(atoll(site.home, "runs", "show", "trained", "--json"))["rounds"]
+    assert [(seen["number"], seen["op"], seen["bytes"]) for seen in shown] == [
+        (r.number, r.op, r.bytes_up) for r in rows
+    ]
+    assert [seen["metrics"] for seen in shown] == [row.metrics for row in rows]
+    assert sum("loss" in seen["metrics"] for seen in shown) == 3
+    assert "loss" in atoll(site.home, "runs", "show", "trained")
+
+
 SCRIPT = """
 import sys
 from sklearn.linear_model import LogisticRegression
@@ -102,6 +119,20 @@ def test_a_driver_that_is_killed_goes_on_under_the_name_of_its_run(site):
     assert done.returncode == 0, done.stderr
     whole = Federated(LogisticRegression(max_iter=500)).fit(here()).estimator_
     assert done.stdout.strip() == whole.coef_.tobytes().hex()
+
+
+def test_what_was_not_allowed_is_asked_again_under_the_name_of_its_run(site):
+    policy = site.home / "nodes" / "accra" / "policy.toml"
+    whole = policy.read_text()
+    policy.write_text(whole.replace('operations = ["*"]', 'operations = ["describe.*"]'))
+    try:
+        with pytest.raises(NodeFailed, match="accra"):
+            Federated(LogisticRegression(max_iter=500)).fit(there(site, run="allowed-later"))
+    finally:
+        policy.write_text(whole)
+    fitted = Federated(LogisticRegression(max_iter=500)).fit(there(site, run="allowed-later"))
+    ours = Federated(LogisticRegression(max_iter=500)).fit(here())
+    assert fitted.estimator_.coef_.tobytes() == ours.estimator_.coef_.tobytes()
 
 
 def test_logs_verify(site):

@@ -90,6 +90,36 @@ def test_what_is_trained_in_rounds_is_bit_equal_to_shards(twin, estimator):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
+def test_the_coordinator_is_told_what_rounds_came_to(twin):
+    net = MLPClassifier((5,), random_state=1)
+    fitted = Federated(net, rounds=4, local=sgd(lr=0.1, batch_size=10)).fit(connect(run="study"))
+    rows = {row.number: row.metrics for row in fitted.run_.rows if row.metrics}
+    assert len([number for number, metrics in rows.items() if "loss" in metrics]) == 4
+    assert twin.told["study"] == rows
+    posts = [path for method, path in twin.said if method == "POST" and "/study/" in path]
+    assert len(posts) == len({number for run, number in twin.asked if run == "study"}) + 1, "nothing was said twice"
+
+
+def test_metrics_that_are_added_later_arrive_and_others_are_left_out(twin, monkeypatch):
+    monkeypatch.setattr(engine, "_NUMBERS", 34)
+    rounds = connect(run="study").rounds("test")
+    many = {f"m{i}": float(i) for i in range(40)}
+    with rounds.ending():
+        for i in range(5):
+            metrics = {"loss": float(i), "nan": np.nan, "long" * 20: 1.0} if i < 3 else many
+            rounds.round("statistics.sums", combine=Sum(), step=i, metrics=lambda _, told=metrics: told)
+        assert twin.told["study"] == {
+            0: {"loss": 0.0},
+            1: {"loss": 1.0},
+            2: {"loss": 2.0},
+            3: dict(list(many.items())[:32]),
+        }
+        rounds.run.measure(2, validation_loss=0.5)
+    assert twin.told["study"][1] == {"loss": 1.0, "validation_loss": 0.5}
+    assert twin.told["study"][4] == twin.told["study"][3]
+    assert [path for _, path in twin.said].count("/v1/runs/study/end") == 2, "more than fits is said in parts"
+
+
 def test_a_search_an_evaluation_and_a_description_go_over_silos(twin):
     ours, theirs = here(), connect()
     grid = {"C": [0.1, 1.0]}
@@ -241,6 +271,8 @@ def test_unknown_names_are_answered_with_near_ones(twin):
     twin.data.clear()
     with pytest.raises(errors.NotFound, match="no node offers any data"):
         Federation.connect(URL)
+    with pytest.raises(errors.NotFound, match=r"(?s)no node offers 'iris'.*has joined with a data set yet: atoll node"):
+        Federation.connect(URL, "iris")
 
 
 def test_one_must_be_logged_in_as_somebody_who_may_ask(twin, tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ import pytest
 
 from atoll.silo import files
 from atoll.silo.errors import Conflict, DiskFull, Malformed, NotFound, UnsafeFile
-from atoll.silo.home import Profile, home, private_folder, read_secret, secret_file, write_whole
+from atoll.silo.files import private_folder, read_secret, secret_file, write_whole
+from atoll.silo.home import Profile, home
 from atoll.silo.keys import Key, fingerprint
 
 SIGNING = Key.make().public

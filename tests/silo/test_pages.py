@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from atoll import wire
@@ -18,6 +19,8 @@ class Site(NamedTuple):
     looker: Caller
     cookie: dict[str, str]
     leader: Caller
+    asker: Caller
+    federation: str
 
     def get(self, path: str) -> Answer:
         return self.looker.ask("GET", path, signed={}, headers=self.cookie)
@@ -37,7 +40,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         bay.ask("POST", f"/v1/answers/{work.tasks[0].exchange}/0", wire.encode(numbers()))
         looker = joined(leader, "looker", "viewer")
         opened = looker.ask("GET", urlsplit(looker.ask("POST", "/v1/login").read(api.Login).url).path, signed={})
-        yield Site(looker, {"Cookie": opened.headers["set-cookie"].split(";")[0]}, leader)
+        yield Site(
+            looker,
+            {"Cookie": opened.headers["set-cookie"].split(";")[0]},
+            leader,
+            ada,
+            coordinator.folder.key.fingerprint,
+        )
 
 
 def test_the_first_page(site: Site) -> None:
@@ -55,6 +64,24 @@ def test_a_run_shows_who_is_missing(site: Site) -> None:
     assert page.status == 200
     assert b"1 of 2 nodes after" in page.body
     assert b"still missing: cove" in page.body
+
+
+def test_what_rounds_came_to_is_drawn(site: Site) -> None:
+    asked = [
+        msgspec.structs.replace(
+            submission(site.asker, site.federation, ("bay", "cove"), number, name="august"),
+            told={number - 1: {"loss": 1.0 / number}} if number else {},
+        )
+        for number in range(3)
+    ]
+    open_run(site.asker, ("bay", "cove"), "august")
+    for told in asked:
+        assert submit(site.asker, told, "august").status == 200
+    page = site.get("/runs/ada/august")
+    assert page.status == 200
+    assert b"Loss by round" in page.body
+    assert b"<td>0.5</td>" in page.body
+    assert b"Loss by round" not in site.get("/runs/ada/july").body
 
 
 def test_a_node_and_the_log(site: Site) -> None:

@@ -278,6 +278,32 @@ def test_a_large_answer_is_uploaded_first_and_a_refusal_says_why(silos: Silos) -
     assert "no" in outcome.refused[1]
 
 
+def test_rounds_are_shown_with_what_they_came_to(silos: Silos) -> None:
+    open_run(silos.asker, silos.names, "told")
+    for number in range(3):
+        told = {number - 1: {"loss": 1.0 / number}} if number else {}
+        asked = msgspec.structs.replace(silos.submission(name="told", number=number), told=told)
+        assert submit(silos.asker, asked, "told").status == 200
+    wrong = msgspec.structs.replace(silos.submission(name="told", number=3), told={0: {"x" * 65: 1.0}})
+    assert submit(silos.asker, wrong, "told").code == "malformed"
+    silos.asker.ask("POST", "/v1/runs/told/end", api.Ending(state="done", told={2: {"loss": 0.25}}))
+    found = silos.viewer.ask("GET", "/v1/runs/asker/told/rounds").read(list[api.Round])
+    assert [seen.metrics for seen in found] == [{"loss": 1.0}, {"loss": 0.5}, {"loss": 0.25}]
+    assert (found[0].op, found[0].asked, found[0].state) == ("test", 3, "ended")
+    assert silos.asker.ask("GET", "/v1/runs/asker/told/rounds?after=1").read(list[api.Round]) == found[2:]
+    assert silos.nodes[0].ask("GET", "/v1/runs/asker/told/rounds").code == "forbidden"
+    assert silos.viewer.ask("GET", "/v1/runs/asker/none/rounds").code == "not-found"
+    assert silos.viewer.ask("GET", "/v1/runs/asker/told/rounds?after=x").code == "malformed"
+
+
+def test_a_run_of_any_name_shows_its_rounds(silos: Silos) -> None:
+    open_run(silos.asker, silos.names, "exchanges")
+    submit(silos.asker, silos.submission(name="exchanges"), "exchanges").read(api.State)
+    (seen,) = silos.viewer.ask("GET", "/v1/runs/asker/exchanges/rounds").read(list[api.Round])
+    assert seen.missing == silos.names
+    silos.asker.ask("POST", "/v1/runs/exchanges/end", api.Ending(state="failed"))
+
+
 def test_an_answer_is_for_nobody(silos: Silos) -> None:
     open_run(silos.asker, silos.names, "private")
     submit(silos.asker, silos.submission(name="private"), "private")

@@ -65,6 +65,7 @@ class Twin:
         self.runs: dict[str, api.RunStatus] = {}
         self.asked: dict[tuple[str, int], _Asked] = {}
         self.kept: dict[str, Blob] = {}
+        self.told: dict[str, dict[int, dict[str, float]]] = {}
         self.memory: dict[str, Store] = {}
         self.failing: list[Exception] = []
         self.said: list[tuple[str, str]] = []
@@ -114,6 +115,7 @@ class Twin:
         if parts[2] == "end":
             import msgspec
 
+            self.told.setdefault(name, {}).update(body.told)
             self.runs[name] = msgspec.structs.replace(self.runs[name], state=body.state, note=body.note)
             return api.Done()
         return self._submitted(name, body)
@@ -150,6 +152,7 @@ class Twin:
     def _submitted(self, run: str, told: api.Submission) -> api.State:
         if self.runs[run].state != "running":
             raise errors.WrongRun("the run is not open")
+        self.told.setdefault(run, {}).update(told.told)
         before = self.asked.get((run, told.number))
         if before is not None and before.digest != told.digest:
             raise errors.OtherQuestion("another question has this number")

@@ -43,7 +43,7 @@ RUNS = (
     ),
     Command(
         "runs show",
-        "how far a run is, and which nodes did not answer, and why",
+        "how far a run is, what its rounds came to, and which nodes did not answer, and why",
         "atoll runs show study",
         {"which": (Option("last", whole(1), "N", "so many rounds (default 20)", 20),), "where": (_AT, _HOME)},
         "NAME",

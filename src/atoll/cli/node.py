@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ def _limits(args: Namespace) -> dict[str, Any]:
     from atoll.silo.node.policy import read_policy
 
     given = {
-        "operations": _split(args.operations), "columns": _split(args.columns), "min_rows": args.min_rows,
+        "operations": _split(args, "operations"), "columns": _split(args, "columns"), "min_rows": args.min_rows,
         "min_nodes": args.min_nodes, "rounds_per_day": args.rounds_per_day, "bytes_per_day": args.bytes_per_day,
         "until": args.until,
     }  # fmt: skip
@@ -179,9 +179,13 @@ def _limits(args: Namespace) -> dict[str, Any]:
     return {key: getattr(rule, key) for key in told}
 
 
-def _split(words: Iterable[str] | None) -> list[str]:
-    """Several words, or one with commas."""
-    return [part.strip() for word in words or () for part in word.split(",") if part.strip()]
+def _split(args: Namespace, option: str) -> list[str]:
+    """Several words, or one with commas; an option that was given names something."""
+    words = getattr(args, option) or ()
+    parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
+    if words and not parts:
+        raise InvalidData(explain(f"--{option} names nothing", got=" ".join(words)))
+    return parts
 
 
 def _check_patterns(patterns: Any) -> None:

@@ -13,8 +13,9 @@ from atoll.errors import MissingExtra, closest, explain
 from atoll.run import human_bytes
 
 if TYPE_CHECKING:
-    from atoll.messages import Outcome
-    from atoll.silo.api import RunStatus, State
+    from rich.text import Text
+
+    from atoll.silo.api import Round, RunStatus
     from atoll.silo.client import Client
     from atoll.silo.home import Profile
 
@@ -74,8 +75,7 @@ def _show(args: Namespace, client: Client, profile: Profile) -> int:
     run = _own(client, profile, args.NAME)
     rounds = _rounds(client, run, args.last or 20)
     if args.json:
-        told = [{"number": number, "state": state.state, **_told(state, run)} for number, state in rounds]
-        show.emit_json({**_as_data(run), "rounds": told})
+        show.emit_json({**_as_data(run), "rounds": [_as_data(seen) for seen in rounds]})
         return 0
     from rich.text import Text
 
@@ -84,16 +84,12 @@ def _show(args: Namespace, client: Client, profile: Profile) -> int:
         f"{run.name}: {run.purpose} over {run.data!r} of {', '.join(run.nodes)}", f"state: {run.state}{note}",
         f"began {_clock(run.started)}, changed {_clock(run.changed)}, {run.exchanges} rounds",
     ]  # fmt: skip
-    table = _table("round", "answered", "bytes", "seconds", "not in the sum")
-    for number, state in rounds:
-        outcome, missing = _outcome(state), [run.nodes[p] for p in state.missing if p < len(run.nodes)]
-        if outcome is None:
-            table.add_row(str(number), "open", "", "", Text(f"waits for {', '.join(missing)}" if missing else ""))
-            continue
-        asked = len(outcome.accepted) + len(outcome.refused)
-        why = "; ".join(f"{p}: {reason.splitlines()[0]}" for p, reason in outcome.refused.items())
-        size = human_bytes(sum(outcome.bytes.values()))
-        table.add_row(str(number), f"{len(outcome.accepted)}/{asked}", size, f"{outcome.seconds:.3f}", Text(why))
+    names = list(dict.fromkeys(name for seen in rounds for name in seen.metrics))
+    heads = [Text(name.replace("_", " ")) for name in names]
+    table = _table("round", "operation", "answered", "bytes", "seconds", *heads, "not in the sum")
+    for seen in rounds:
+        told = [f"{seen.metrics[name]:.6g}" if name in seen.metrics else "" for name in names]
+        table.add_row(*map(Text, [*_words(seen), *told, _absent(seen)]))
     show.render(Text("\n".join(lines)), *([table] if rounds else []))
     return 0
 
@@ -123,45 +119,40 @@ def _own(client: Client, profile: Profile, name: str) -> RunStatus:
 
     own = {run.name: run for run in _runs(client) if run.owner == profile.name}
     if name not in own:
-        raise NotFound(explain(f"you have no run {name!r}", where=profile.url, hint=closest(name, own)))
+        hint = closest(name, own) if own else f"{profile.name} has run nothing there yet"
+        raise NotFound(explain(f"you have no run {name!r}", where=profile.url, hint=hint))
     return own[name]
 
 
-def _rounds(client: Client, run: RunStatus, last: int) -> list[tuple[int, State]]:
+def _rounds(client: Client, run: RunStatus, last: int) -> list[Round]:
     """The last rounds, the one that is open among them."""
-    from atoll.silo.api import State
-    from atoll.silo.errors import NotFound
+    from atoll.silo.api import Round
 
-    found = []
-    for number in range(max(0, run.exchanges + 1 - last), run.exchanges + 1):
-        try:
-            found.append((number, client.get(f"/v1/runs/{quote(run.name, safe='')}/exchanges/{number}", State)))
-        except NotFound:
-            break
-    return found
-
-
-def _outcome(state: State) -> Outcome | None:
-    from atoll import wire
-    from atoll.messages import Outcome
-
-    return None if state.outcome is None else wire.decode(state.outcome, Outcome)
+    path = f"/v1/runs/{quote(run.owner, safe='')}/{quote(run.name, safe='')}/rounds"
+    found: list[Round] = []
+    after = run.exchanges - last
+    while more := client.get(f"{path}?after={after}" if after >= 0 else path, list[Round]):
+        found += more
+        after = more[-1].number
+    return found[-last:]
 
 
-def _told(state: State, run: RunStatus) -> dict[str, Any]:
-    outcome = _outcome(state)
-    if outcome is None:
-        return {"missing": list(state.missing)}
-    return {
-        "accepted": list(outcome.accepted), "refused": {str(p): why for p, why in outcome.refused.items()},
-        "bytes": sum(outcome.bytes.values()), "seconds": outcome.seconds,
-    }  # fmt: skip
+def _words(seen: Round) -> list[str]:
+    took = "" if seen.closed is None else f"{seen.closed - seen.submitted:.3f}"
+    answered = f"{seen.accepted}/{seen.asked}" + ("" if seen.state == "closed" else f", {seen.state}")
+    return [str(seen.number), seen.op, answered, human_bytes(seen.bytes), took]
 
 
-def _as_data(run: RunStatus) -> dict[str, Any]:
+def _absent(seen: Round) -> str:
+    """Who is not in the sum, or not yet."""
+    why = [f"{node}: {reason.partition(chr(10))[0]}" for node, reason in seen.refused.items()]
+    return "; ".join([*why, *([f"waits for {', '.join(seen.missing)}"] if seen.missing else [])])
+
+
+def _as_data(seen: RunStatus | Round) -> dict[str, Any]:
     import msgspec
 
-    found: dict[str, Any] = msgspec.to_builtins(run)
+    found: dict[str, Any] = msgspec.to_builtins(seen)
     return found
 
 
@@ -169,7 +160,7 @@ def _clock(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _table(*columns: str) -> Any:
+def _table(*columns: str | Text) -> Any:
     from rich import box
     from rich.table import Table
 

@@ -26,7 +26,7 @@ from atoll.datasets import read_table
 from atoll.errors import MissingExtra, explain
 from atoll.run import human_bytes
 
-__all__ = ["execute"]
+__all__ = ["Result", "execute"]
 
 _NODES = ("bay", "cove", "dune")
 _ALLOWED = ("describe.*", "neighbors.*", "columns.*", "losses.*")

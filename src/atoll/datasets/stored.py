@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atoll.datasets.columns import Column, Target, target_column, target_of
+from atoll.datasets.nearby import nearby
 from atoll.datasets.wanted import Wanted
 from atoll.errors import InvalidData, MissingExtra, explain
 from atoll.trees import Array
 
 __all__ = ["StoredRows", "open_rows"]
 
+_PARQUET = (".parquet", ".pq")
 _BATCH = 1 << 22  # numbers of a Parquet file in memory at a time
 
 
@@ -76,10 +78,10 @@ def open_rows(
     """
     file = Path(path)
     if not file.is_file():
-        raise InvalidData(explain("there is no such file", got=str(file)))
+        raise InvalidData(explain("there is no such file", got=str(file), hint=nearby(file, [".npy", *_PARQUET])))
     if file.suffix == ".npy":
         return _open_npy(file, target)
-    if file.suffix in (".parquet", ".pq"):
+    if file.suffix in _PARQUET:
         return _open_parquet(file, Wanted(target, None, None if columns is None else list(columns), list(drop)))
     raise InvalidData(explain("rows on disk are mapped from .npy or Parquet files", got=str(file)))
 

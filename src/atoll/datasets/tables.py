@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,10 @@ import numpy as np
 from atoll.datasets.bundled import Dataset
 from atoll.datasets.columns import Column, Content
 from atoll.datasets.delimited import read_delimited
+from atoll.datasets.nearby import nearby
 from atoll.datasets.parquet import read_parquet
 from atoll.datasets.wanted import Wanted
-from atoll.errors import InvalidData, closest, explain
+from atoll.errors import InvalidData, explain
 from atoll.table import Column as Typed
 from atoll.table import Table
 from atoll.trees import Array
@@ -72,7 +72,7 @@ def read_table(
     """
     file = Path(path)
     if not file.is_file():
-        hint = "this is a folder" if file.is_dir() else _near(file)
+        hint = "this is a folder" if file.is_dir() else nearby(file, _READERS)
         raise InvalidData(explain("there is no such file", got=str(path), hint=hint))
     if file.suffix.lower() not in _READERS:
         raise InvalidData(
@@ -100,9 +100,3 @@ def _rows(content: Content) -> Array | Table:
 
 def _names(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _near(file: Path) -> str:
-    if not file.parent.is_dir():
-        return f"there is no folder {str(file.parent)!r} either"
-    return closest(file.name, [other.name for other in islice(file.parent.iterdir(), 1000) if other.suffix in _READERS])

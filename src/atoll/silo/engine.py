@@ -46,6 +46,10 @@ _RECENT = 64  # rounds whose metrics may still change while a run goes on; all a
 _NUMBERS = 1000  # metrics that are told at once
 _NAMES, _LETTERS = 32, 64  # of the metrics of a round
 _ASKS = ("researcher", "admin")
+_JOIN = (
+    "no node has joined with a data set yet: atoll node join URL TOKEN --data iris=./iris.csv:species, on a machine "
+    "with rows"
+)
 _INSTALLED = "programs that their owners installed, by name (atoll.nets.install)"
 
 
@@ -435,7 +439,8 @@ def _found(client: Client, remote: Remote) -> Remote:
     offering = sorted(name for name, has in offers.items() if data in has)
     if not offering:
         known = sorted(set().union(*offers.values()))
-        raise errors.NotFound(explain(f"no node offers {data!r}", where=remote.url, hint=closest(data, known)))
+        hint = closest(data, known) if known else _JOIN
+        raise errors.NotFound(explain(f"no node offers {data!r}", where=remote.url, hint=hint))
     for node in remote.nodes:
         if node not in offers:
             raise errors.NotFound(explain(f"there is no node {node!r}", where=remote.url, hint=closest(node, offers)))
@@ -451,6 +456,5 @@ def _only(offers: dict[str, set[str]], url: str) -> str:
     if len(known) == 1:
         return known[0]
     if not known:
-        hint = "atoll node join URL TOKEN --data iris=./iris.csv:species, on a machine with rows"
-        raise errors.NotFound(explain("no node offers any data yet", where=url, hint=hint))
+        raise errors.NotFound(explain("no node offers any data yet", where=url, hint=_JOIN))
     raise InvalidData(explain("several data sets are offered: which one?", got=", ".join(known), where=url))

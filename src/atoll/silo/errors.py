@@ -73,7 +73,7 @@ _TEXT = 4000
 _MORE = 32
 _CODE = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
 
-Fact = str | int | float | bool | None
+_Fact = str | int | float | bool | None
 
 
 class SiloError(AtollError):
@@ -105,9 +105,9 @@ class SiloError(AtollError):
     title: ClassVar[str] = "something failed"
     hint: str = "read the message; the coordinator's log has more"
 
-    def __init__(self, detail: str = "", *, more: Mapping[str, Fact] | None = None) -> None:
+    def __init__(self, detail: str = "", *, more: Mapping[str, _Fact] | None = None) -> None:
         super().__init__(detail or self.title)
-        self.more: dict[str, Fact] = dict(more or {})
+        self.more: dict[str, _Fact] = dict(more or {})
 
 
 class Unauthenticated(SiloError):

@@ -15,10 +15,10 @@ import msgspec
 
 from atoll.errors import explain
 from atoll.silo.errors import Conflict, Malformed, NotFound
-from atoll.silo.files import private_folder, read_secret, secret_file, write_whole
+from atoll.silo.files import private_folder, write_whole
 from atoll.silo.keys import Key
 
-__all__ = ["Profile", "home", "private_folder", "read_secret", "secret_file", "write_whole"]
+__all__ = ["Profile", "home"]
 
 _KEY = "key"
 _PROFILE = "profile.json"

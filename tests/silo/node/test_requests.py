@@ -72,7 +72,9 @@ class TestRecording:
         words = described(open_requests(folder)[0])
         for said in ("alice asks about 'iris'", "Ridge, Lasso", "leaves   the number of its rows", "8 bytes each time",
                      "2.4 MB", "as much as the rows make it", "a sum over at least 3 nodes", "told apart",
-                     "the coordinator sees each answer", "atoll node approve 1"):  # fmt: skip
+                     "the coordinator sees each answer", "to allow this:  atoll node approve 1\n",
+                     "to allow everything of these kinds (describe.*, linear.*, neighbors.*):  "
+                     "atoll node approve 1 --families"):  # fmt: skip
             assert said in words, said
 
     @pytest.mark.parametrize(
@@ -84,6 +86,12 @@ class TestRecording:
 
 
 class TestApproving:
+    def test_the_families_of_what_was_asked(self, folder):
+        ask(folder, op="neighbors.nearest")
+        rule = approve(folder, 1, whole=True, min_rows=5)
+        assert (rule.operations, rule.min_rows) == (("describe.*", "neighbors.*"), 5)
+        assert rules(folder) == (rule,)
+
     def test_what_was_asked(self, folder):
         ask(folder), ask(folder, op="null.ping")
         rule = approve(folder, 1)

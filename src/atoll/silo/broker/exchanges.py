@@ -223,12 +223,12 @@ class Exchanges(Runs):
         deadline = None if x.rule.deadline is None or x.rule.late == "wait" else now + x.rule.deadline
         note = "" if x.plan.name == "star" else _STAR.format(x.plan.name)
         sql = """INSERT INTO exchanges (uid, run, number, digest, key, task, task_size, task_inline, signature, expires,
-            op, step, leaves, n, state, submitted, deadline, note)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?)"""
+            op, step, leaves, n, state, submitted, deadline, note, needed)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?)"""
         cursor = self._run(
             sql, uid, asked.run, x.number, submission.digest, asked.owner.public, *submission.task, inline,
             submission.signature, asked.task.expires, x.op, x.step, json.dumps(sorted(x.expects.leaves)),
-            len(x.cohort), now, deadline, note,
+            len(x.cohort), now, deadline, note, x.rule.needed(len(x.cohort)),
         )  # fmt: skip
         exchange = int(cursor.lastrowid or 0)
         rows = [(exchange, position, asked.task.nodes[node]) for position, node in enumerate(x.cohort)]

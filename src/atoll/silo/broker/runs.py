@@ -31,6 +31,9 @@ class Runs(Nodes):
     def open_run(self, owner: str, name: str, opening: RunOpening) -> Opened:
         """Begin a run, or go on with it.
 
+        A run ends where too few answer; whoever goes on with it asks again, so the last exchange is forgotten if it
+        missed its quorum. One that met it stays what it is for good, and so does all of a run that is done.
+
         Raises
         ------
         WrongRun
@@ -61,9 +64,25 @@ class Runs(Nodes):
                 self._run(sql, owner, name, opening.purpose, opening.data, json.dumps(nodes), now, now)
                 self._event("run", owner, f"{opening.purpose} over {opening.data!r} of {_some(nodes)}", name)
             else:
+                self._forget_missed(found[0], owner, name)
                 self._run("UPDATE runs SET state = 'running', note = '', changed = ? WHERE id = ?", now, found[0])
             sql = "SELECT coalesce(max(number) + 1, 0) FROM exchanges WHERE run = ?"
             return Opened(name=name, exchanges=self._one(sql, self._run_of(owner, name))[0])
+
+    def _forget_missed(self, run: int, owner: str, name: str) -> None:
+        """Forget the last exchange of a run that is not done, if fewer answered than its rule asks for."""
+        sql = """SELECT x.id, number, op, x.n, needed,
+            (SELECT count(*) FROM asked WHERE exchange = x.id AND asked.state = 'accepted')
+            FROM exchanges x JOIN runs r ON r.id = x.run WHERE x.run = ? AND x.state = 'closed' AND r.state != 'done'
+            AND number = (SELECT max(number) FROM exchanges WHERE run = x.run)"""
+        last = self._one(sql, run)
+        if last is None or last[5] >= last[4]:
+            return
+        exchange, number, op, n, needed, accepted = last
+        self._release("merged", str(exchange))
+        self._run("DELETE FROM exchanges WHERE id = ?", exchange)
+        what = f"{accepted} of {n} had answered, {needed} are needed: round {number} ({op}) is asked again"
+        self._event("again", owner, what, name)
 
     def _check_nodes(self, nodes: tuple[str, ...]) -> None:
         for node in nodes:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = ["MIGRATIONS", "TABLES", "VERSION"]
 
-VERSION = 2
+VERSION = 3
 
-MIGRATIONS: dict[int, str] = {1: "ALTER TABLE exchanges ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}';"}
+MIGRATIONS: dict[int, str] = {
+    1: "ALTER TABLE exchanges ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}';",
+    2: "ALTER TABLE exchanges ADD COLUMN needed INTEGER NOT NULL DEFAULT 1;",
+}
 """From a version to the next: statements."""
 
 TABLES = """
@@ -35,7 +38,8 @@ CREATE TABLE exchanges (
     task_inline BLOB, signature BLOB NOT NULL, expires REAL NOT NULL, op TEXT NOT NULL, step INTEGER NOT NULL,
     leaves TEXT NOT NULL, n INTEGER NOT NULL, state TEXT NOT NULL, submitted REAL NOT NULL, deadline REAL,
     closed REAL, note TEXT NOT NULL, outcome BLOB, merged TEXT, merged_size INTEGER,
-    merged_inline BLOB, metrics TEXT NOT NULL DEFAULT '{}', UNIQUE (run, number)
+    merged_inline BLOB, metrics TEXT NOT NULL DEFAULT '{}',
+    needed INTEGER NOT NULL DEFAULT 1, UNIQUE (run, number)
 ) STRICT;
 CREATE INDEX unfinished ON exchanges (state) WHERE state IN ('open', 'closing');
 CREATE INDEX by_state ON exchanges (run, state);

@@ -20,9 +20,9 @@ from atoll.svg import Line, bars, lines
 __all__ = ["log", "message", "node", "node_path", "overview", "run", "run_path"]
 
 _MOST_BARS = 40
-_STATES = {
-    "here": "● here", "away": "○ away", "never seen": "○ never seen", "revoked": "✕ revoked",
-    "running": "● running", "waiting": "◐ waiting", "done": "✓ done", "failed": "✕ failed",
+_SIGNS = {
+    "here": "●", "away": "○", "never seen": "○", "revoked": "✕", "running": "●", "waiting": "◐", "done": "✓",
+    "failed": "✕",
 }  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def node(seen: NodeSeen, now: float) -> str:
     """One node: what it offers, and what left it in which run."""
     status = seen.status
     last = "never" if status.seen is None else f"{_ago(now - status.seen)}, {_moment(status.seen)}"
-    body = [f'<p class="lead">{_STATES[status.state]}, last seen {last}.</p>']
+    body = [f'<p class="lead">{_state(status.state)}, last seen {last}.</p>']
     facts = [cells(("data", _data(status))), *(cells(pair) for pair in sorted(status.versions.items()))]
     body += [table("What it says of itself", cells(("", "")), facts, "words"), "<h2>What left it</h2>"]
     rows = [cells((f"{d.run}, {d.owner}", d.op, d.times, human_bytes(d.bytes), _said(d.op))) for d in sorted(seen.left)]
@@ -115,7 +115,7 @@ def _nodes(nodes: Sequence[NodeStatus], now: float) -> str:
     for node in nodes:
         seen = "–" if node.seen is None else f"{_ago(now - node.seen)}, {_moment(node.seen)}"
         versions = ", ".join(f"{k} {v}" for k, v in sorted(node.versions.items()))
-        rows.append((node_path(node.name), node.name, _STATES[node.state], seen, _data(node), versions))
+        rows.append((node_path(node.name), node.name, _state(node.state), seen, _data(node), versions))
     head = ("node", "state", "last seen", "data", "versions")
     return _linked("Nodes, and what they offer. Rows are shown where their owner shows them.", head, rows)
 
@@ -128,7 +128,7 @@ def _runs(runs: Sequence[RunStatus], now: float) -> str:
     if not runs:
         return "<p>No run yet.</p>"
     rows = [
-        (run_path(r), r.name, _STATES[r.state], r.purpose, r.data, r.owner, r.exchanges, _ago(now - r.changed))
+        (run_path(r), r.name, _state(r.state), r.purpose, r.data, r.owner, r.exchanges, _ago(now - r.changed))
         for r in runs
     ]
     head = ("run", "state", "what for", "data", "asked by", "rounds", "last change")
@@ -157,7 +157,7 @@ def _events(events: Sequence[Event], said: str) -> str:
 def _lead(seen: RunSeen) -> str:
     total = sum(r.bytes for r in seen.rounds)
     return (
-        f"{_STATES[seen.status.state]}: {_many(len(seen.rounds), 'round')} over {_many(len(seen.status.nodes), 'node')}"
+        f"{_state(seen.status.state)}: {_many(len(seen.rounds), 'round')} over {_many(len(seen.status.nodes), 'node')}"
         f", {human_bytes(total)} from nodes."
     )
 
@@ -234,6 +234,11 @@ def _words() -> dict[str, str]:
     """What each operation discloses; a file, so that the coordinator need not load the operations themselves."""
     found: dict[str, str] = json.loads(files("atoll.silo.dashboard").joinpath("operations.json").read_text("utf-8"))
     return found
+
+
+def _state(word: str) -> str:
+    """A sign and the word itself, which stay together."""
+    return f"{_SIGNS[word]}\xa0{word}"
 
 
 def _many(n: int, thing: str) -> str:

@@ -204,6 +204,4 @@ def fewest(asked: Asked) -> int:
 
     x = asked.x
     kind = combines[x.combine.name](**x.combine.settings).kind
-    return (
-        1 if kind == "gather" or x.combine.name in _APART else max(1, math.ceil(x.rule.quorum * len(x.cohort) - 1e-9))
-    )
+    return 1 if kind == "gather" or x.combine.name in _APART else x.rule.needed(len(x.cohort))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Held", "Rows", "Seen", "project"]
 
-Stats = tuple[tuple[int, int, int], ...]
+_Stats = tuple[tuple[int, int, int], ...]
 
 
 class Held(NamedTuple):
@@ -45,7 +45,7 @@ class Held(NamedTuple):
     shard: Shard
     targets: tuple[str, ...]
     version: str
-    stats: Stats
+    stats: _Stats
     source: Source
 
 
@@ -143,7 +143,7 @@ def _changed(node: str, name: str, why: str) -> DataChanged:
     return DataChanged(explain(f"data set {name!r} of node {node!r}: {why}", hint=hint))
 
 
-def _stats(files: list[Path]) -> Stats:
+def _stats(files: list[Path]) -> _Stats:
     found = [os.stat(file) for file in files]
     return tuple((s.st_size, s.st_mtime_ns, s.st_ino) for s in found)
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atoll.datasets import open_rows, read_table
+from atoll.datasets.nearby import nearby
 from atoll.errors import InvalidData, closest, explain
 from atoll.shards import Shard
 from atoll.silo.errors import ColumnMissing, Malformed
@@ -218,7 +219,7 @@ def _arrays(node: str, source: Source, file: Path) -> Loaded:
 
 def _array(file: Path) -> Array:
     if not file.is_file():
-        raise InvalidData(explain("there is no such file", got=str(file)))
+        raise InvalidData(explain("there is no such file", got=str(file), hint=nearby(file, [".npy"])))
     try:
         found: Array = np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
