@@ -129,14 +129,13 @@ class _Threaded:
         task = self._loop.create_task(self._guarded(reader, writer, self._number))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: _reset(writer))  # also of one that was cancelled before it began
 
     async def _guarded(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         try:
             await self._serve(reader, writer, number)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ssl.SSLError):
             self.done["ended"] += 1
-        finally:
-            _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         raise NotImplementedError

@@ -127,7 +127,7 @@ def test_ctrl_c_leaves_the_model_of_the_last_round(way):
     assert done.judge(False).rows == 4, "the nodes can be asked"
 
 
-@pytest.mark.parametrize("way", ["star", "ring", "gossip"])
+@pytest.mark.parametrize("way", ["star", "ring", "gossip", "arrivals"])
 def test_ctrl_c_in_a_callback_keeps_the_round(way):
     settings, algorithm, more = WAYS[way]
 

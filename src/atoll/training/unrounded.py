@@ -58,25 +58,24 @@ def train_as_they_come(rounds: Rounds, program: Spec, model: Model, course: Cour
     starts: dict[int, Array] = {}
     sums: dict[Group, Tree] = {}
     seen = trained_at(rounds, program, course, At(0, model, {}, ()))
-    for step in range(course.rounds):
-        starts[step] = x
-        try:
+    try:
+        for step in range(course.rounds):
+            starts[step] = x
             for group in plan.groups:
                 if group.start == step:
                     sums[group] = _trained(rounds, program, course, x, group, plan.seconds[group.step])
-        except KeyboardInterrupt:
-            rounds.run.notes.append(f"interrupted after {step} of {course.rounds} rounds")
-            break
-        counted = [group for group in plan.groups if group.step == step]
-        came = [Came(step - g.start, starts[g.start], sums[g]["change"], len(g.nodes)) for g in counted]
-        x = (course.algorithm.at(step).arrivals or arrivals).go_on(x, came)
-        losses.append(_loss([sums.pop(g) for g in counted]))
-        waiting = {g.start for g in sums}
-        starts = {v: start for v, start in starts.items() if v in waiting}
-        at = At(step + 1, model._replace(w=x), {}, tuple(losses), {}, plan.seconds[step])
-        seen = trained_at(rounds, program, course, at)
-        if sum(bool(callback(seen)) for callback in course.callbacks):
-            break
+            counted = [group for group in plan.groups if group.step == step]
+            came = [Came(step - g.start, starts[g.start], sums[g]["change"], len(g.nodes)) for g in counted]
+            x = (course.algorithm.at(step).arrivals or arrivals).go_on(x, came)
+            losses.append(_loss([sums.pop(g) for g in counted]))
+            waiting = {g.start for g in sums}
+            starts = {v: start for v, start in starts.items() if v in waiting}
+            at = At(step + 1, model._replace(w=x), {}, tuple(losses), {}, plan.seconds[step])
+            seen = trained_at(rounds, program, course, at)
+            if sum(bool(callback(seen)) for callback in course.callbacks):
+                break
+    except KeyboardInterrupt:
+        rounds.run.notes.append(f"interrupted after {seen.step} of {course.rounds} rounds")
     return seen
 
 
