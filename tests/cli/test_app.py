@@ -243,3 +243,32 @@ def test_ctrl_c_in_the_middle_says_one_line_and_leaves_no_process(tmp_path: Path
     while any(map(alive, workers)) and time.monotonic() < give_up:
         time.sleep(0.05)
     assert not any(map(alive, workers))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["login", "https://nowhere.example", "atoll_x"],
+        ["runs", "list"],
+        ["coordinator", "start", "folder"],
+        ["silo", "demo"],
+        ["node", "join", "https://nowhere.example", "atoll_x", "--data", "d=rows.csv:y"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_missing_extra_is_named(words, tmp_path):
+    """Every command for silos, where what they need is not installed."""
+    script = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('cryptography', 'uvicorn'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from atoll.cli import main\n"
+        f"raise SystemExit(main({words!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "pip install 'atoll[silo]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _BAD_INPUT = (InvalidData, JournalMismatch, UnknownName, UnsupportedEstimator)
+_EXTRAS = dict.fromkeys(("cryptography", "httptools", "uvicorn", "uvloop"), "silo") | {"sqlalchemy": "sql"}
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _NO_READER = 141  # 128 + SIGPIPE
 
@@ -101,6 +102,11 @@ def _guarded(name: str, args: Namespace) -> int:
         raise
     except AtollError as error:
         return _failed(name, args, str(error), 2 if isinstance(error, _BAD_INPUT) else 1)
+    except ImportError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        hint = f"pip install 'atoll[{extra}]'" if extra else None
+        what = f"this needs the extra {extra!r}" if extra else f"{type(error).__name__}: {error}"
+        return _failed(name, args, explain(what, got=error if extra else None, hint=hint), 1)
     except Exception as error:
         hint = None if args.debug else "the same command with --debug shows where"
         return _failed(name, args, explain(f"{type(error).__name__}: {error}", hint=hint), 1)

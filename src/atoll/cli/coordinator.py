@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atoll.cli import show
-from atoll.errors import InvalidData, MissingExtra, explain
+from atoll.errors import InvalidData, explain
 
 if TYPE_CHECKING:
     from atoll.silo.api import Invitation, Login, Member
@@ -36,11 +36,6 @@ def execute(args: Namespace) -> int:
     actions: dict[str, Callable[[Namespace], int]] = {
         "start": _start, "invite": _invite, "members": _members, "revoke": _revoke, "login": _login,
     }  # fmt: skip
-    try:
-        import atoll.silo.server  # noqa: F401
-    except ImportError as error:
-        hint = "pip install 'atoll[silo]'"
-        raise MissingExtra(explain("a coordinator needs an extra", got=str(error), hint=hint)) from None
     return actions[args.command.partition(" ")[2]](args)
 
 

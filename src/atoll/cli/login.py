@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from atoll.cli import show
-from atoll.errors import InvalidData, MissingExtra, explain
+from atoll.errors import InvalidData, explain
 
 __all__ = ["execute"]
 
@@ -23,11 +23,8 @@ def execute(args: Namespace) -> int:
     int
         Exit status 0.
     """
-    try:
-        from atoll.silo.joining import join
-    except ImportError as error:
-        hint = "pip install 'atoll[silo]'"
-        raise MissingExtra(explain("silos need an extra", got=str(error), hint=hint)) from None
+    from atoll.silo.joining import join
+
     if args.TOKEN is None:
         hint = "atoll login URL TOKEN, with what atoll coordinator invite NAME --role researcher printed"
         raise InvalidData(explain("the token is missing", hint=hint))

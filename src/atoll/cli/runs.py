@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from atoll.cli import show
-from atoll.errors import MissingExtra, closest, explain
+from atoll.errors import closest, explain
 from atoll.run import human_bytes
 
 if TYPE_CHECKING:
@@ -37,13 +37,10 @@ def execute(args: Namespace) -> int:
     int
         Exit status 0.
     """
+    from atoll.silo.client import Client
+    from atoll.silo.home import Profile
+
     actions: dict[str, Callable[[Namespace, Client, Profile], int]] = {"list": _list, "show": _show, "end": _end}
-    try:
-        from atoll.silo.client import Client
-        from atoll.silo.home import Profile
-    except ImportError as error:
-        hint = "pip install 'atoll[silo]'"
-        raise MissingExtra(explain("silos need an extra", got=str(error), hint=hint)) from None
     profile = Profile.find(args.at, args.home)
     client = Client(profile, patience=_PATIENCE)
     try:

@@ -23,7 +23,6 @@ from atoll import Federated, Federation
 from atoll.cli import show
 from atoll.cli.pipelines import in_short
 from atoll.datasets import read_table
-from atoll.errors import MissingExtra, explain
 from atoll.run import human_bytes
 
 __all__ = ["Result", "execute"]
@@ -68,11 +67,8 @@ def execute(args: Namespace) -> int:
     int
         Exit status: 0 if all results have the bits of the simulation.
     """
-    try:
-        from atoll.silo.local import federation
-    except ImportError as error:
-        hint = "pip install 'atoll[silo]'"
-        raise MissingExtra(explain("silos need an extra", got=str(error), hint=hint)) from None
+    from atoll.silo.local import federation
+
     began = time.perf_counter()
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atoll-demo-")))
