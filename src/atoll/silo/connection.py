@@ -112,6 +112,7 @@ class Connection(http.client.HTTPConnection):
         if not self._secure:
             return _Plain(plain.family, plain.type, plain.proto, plain.detach())
         context = _context(pinned=self._pinned is not None)
+        plain.getpeername()  # an error where the other side has gone: `wrap_socket` would lose the socket then
         try:
             secure = context.wrap_socket(plain, server_hostname=self.host)
         except ssl.SSLCertVerificationError as error:
