@@ -67,6 +67,16 @@ def test_rows_come_with_or_without_targets():
     assert repr(sites) == "Federation(2 nodes, 50 to 100 rows, 4 features, engine='inprocess', topology='star')"
 
 
+def test_rows_come_by_the_name_of_their_node():
+    halves = {"bay": (X[:50], Y[:50]), "atoll": (X[50:], Y[50:])}
+    sites = Federation.from_shards(halves)
+    listed = Federation.from_shards(list(halves.values()), names=list(halves))
+    assert sites.names == listed.names == ("atoll", "bay")
+    assert Federated(GaussianNB()).fit(sites).theta_.tobytes() == Federated(GaussianNB()).fit(listed).theta_.tobytes()
+    with pytest.raises(InvalidData, match="the shards have names"):
+        Federation.from_shards(halves, names=["a", "b"])
+
+
 def test_it_is_nodes_and_can_be_pickled():
     sites = Federation.simulate(X, Y, n_nodes=3)
     assert isinstance(sites, Nodes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.naive_bayes import GaussianNB
+from sklearn.preprocessing import StandardScaler
 
-from atoll import Federation
+from atoll import Federated, Federation
 from atoll.combine import Mean, Sum
 from atoll.engines.inprocess import InProcess
 from atoll.errors import InvalidData, JournalMismatch, WireError
@@ -50,6 +52,29 @@ def test_another_name_is_another_run(tmp_path, asked):
     opened(tmp_path).round("statistics.sums", combine=Mean())
     opened(tmp_path, run="second").round("null.ping", combine=Sum())
     assert asked[-1] == "null.ping"
+
+
+def test_a_script_with_several_fits_finds_each_again(tmp_path, asked):
+    def script():
+        sites = Federation.simulate(X, y, n_nodes=4, journal=tmp_path, run="july")
+        return [Federated(model).fit(sites) for model in (GaussianNB(), StandardScaler(), GaussianNB())]
+
+    first = script()
+    assert [model.run_.name for model in first] == ["july", "july.2", "july.3"]
+    count = len(asked)
+    again = script()
+    assert len(asked) == count
+    assert again[1].mean_.tobytes() == first[1].mean_.tobytes()
+
+
+def test_a_fit_that_did_not_end_is_taken_up_under_its_name(tmp_path, monkeypatch):
+    sites = Federation.simulate(X, y, n_nodes=4, journal=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcess, "submit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Federated(GaussianNB()).fit(sites)
+    assert Federated(GaussianNB()).fit(sites).run_.name == "run"
+    assert Federated(GaussianNB()).fit(sites).run_.name == "run.2"
 
 
 def test_a_journal_belongs_to_its_rows(tmp_path):

@@ -51,7 +51,7 @@ class Federation(Nodes):
     journal : path-like, optional
         Folder in which answered rounds are kept, so that a killed program that is run again continues where it was.
     run : str, optional
-        Names runs in the journal; a second fit under the same journal needs another name.
+        Names the runs in the journal: ``july``, then ``july.2`` for the next fit once that is done.
     random_state : int, RandomState, Generator or None
         Seed of everything drawn at random; None is 0.
     verbose : int or None
@@ -98,7 +98,8 @@ class Federation(Nodes):
             nodes that do not tell how many rows they have are left out.
         run : str, optional
             Name of the run at the coordinator: a program that died and is run again under the same name goes on from
-            the first round that was not answered. A second fit needs another name. None: a new name for every fit.
+            the first round that was not answered. The next fit is named ``july.2`` after ``july``. None: a new name for
+            every fit.
         home : path-like, optional
             Folder with the logins; ``$ATOLL_HOME`` or ``~/.config/atoll`` by default.
         random_state : int, RandomState, Generator or None
@@ -199,16 +200,19 @@ class Federation(Nodes):
 
     @classmethod
     def from_shards(
-        cls, shards: Sequence[tuple[Any, ...] | Any], names: Sequence[str] | None = None, **settings: Any
+        cls,
+        shards: Sequence[tuple[Any, ...] | Any] | Mapping[str, tuple[Any, ...] | Any],
+        names: Sequence[str] | None = None,
+        **settings: Any,
     ) -> Federation:
         """Make a federation from rows that lie at their nodes already.
 
         Parameters
         ----------
-        shards : sequence of (X, y), (X, y, sample_weight) or X
-            Rows per node; what is no tuple is taken as X alone.
+        shards : sequence or mapping of (X, y), (X, y, sample_weight) or X
+            Rows per node, or by the name of a node; what is no tuple is taken as X alone.
         names : sequence of str, optional
-            Node names, ``node-0`` … by default.
+            Node names, ``node-0`` … by default; not where `shards` has them.
         **settings
             As for `Federation`.
 
@@ -222,6 +226,10 @@ class Federation(Nodes):
         InvalidData
             If names and shards differ in number, or the rows of a node cannot be used; names the node.
         """
+        if isinstance(shards, Mapping):
+            if names is not None:
+                raise InvalidData(explain("the shards have names", got="names= besides", hint="leave names out"))
+            names, shards = list(shards), list(shards.values())
         own = list(numbered(len(shards)) if names is None else names)
         if len(own) != len(shards):
             raise InvalidData(explain("one name per node", got=f"{len(own)} names", expected=f"{len(shards)}"))

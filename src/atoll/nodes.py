@@ -55,8 +55,8 @@ class Nodes:
     journal : path-like, optional
         Folder in which answered rounds are kept, so that a killed program that is run again continues where it was.
     run : str, optional
-        Names runs in the journal, or at the coordinator of nodes that keep their rows; a second fit there needs another
-        name. None: ``"run"``, and where nodes keep their rows a name of its own for every run.
+        Names runs in the journal, or at the coordinator of nodes that keep their rows: ``july``, then ``july.2`` for
+        the next fit once that is done. None: ``"run"``, and a new name for every run where nodes keep their rows.
     random_state : int, RandomState, Generator or None
         Seed of everything drawn at random; None is 0.
     verbose : int or None
@@ -102,6 +102,8 @@ class Nodes:
         self.max_norm = max_norm
         self.streams: dict[str, Stream] = {}
         self._attachment: _Attachment | None = None
+        self._fits = 1
+        self._last: Run | None = None
         find(self.engine)
         check_settings(plans, self.plan)
         if max_norm is not None and not max_norm > 0:
@@ -153,24 +155,37 @@ class Nodes:
         trust : {"federated", "distributed"}
             Who owns the rows.
         name : str, optional
-            Of the run in the journal; the federation's `run` by default. Where nodes keep their rows it is added to
-            that, for their coordinator knows the runs of many.
+            Of the run in the journal. By default it is the federation's `run` for the first fit, and once that is done
+            ``july.2`` for the second: a script with several fits finds each again. Where nodes keep their rows `name`
+            is added to the federation's, for their coordinator knows the runs of many.
 
         Returns
         -------
         Rounds
         """
-        run = Run(self._run(name), estimator, trust, self.names, self.engine, _written(self.plan), self.seed)
+        own = self._fit() if name is None else self._run(name)
+        run = Run(own, estimator, trust, self.names, self.engine, _written(self.plan), self.seed)
+        if name is None:
+            self._last = run
         engine, key = self.live() if self.remote else (None, "")
         if isinstance(engine, Reporting):
             engine.begin(key, run.name, estimator)
         return Rounds(self, run, reporter(self.verbose))
 
-    def _run(self, name: str | None) -> str:
-        if self.remote is None:
-            return name or ("run" if self.run_name is None else self.run_name)
-        base = self.run_name or f"run-{secrets.token_hex(4)}"
-        return base if name is None else f"{base}.{name}"
+    def _fit(self) -> str:
+        """The name of the next fit; one that did not end is taken up again."""
+        base, kept = self._base(), self.journal is not None or (self.remote is not None and self.run_name is not None)
+        if kept and self._last is not None and self._last.ended:
+            self._fits += 1
+        return base if self._fits == 1 else f"{base}.{self._fits}"
+
+    def _run(self, name: str) -> str:
+        return name if self.remote is None else f"{self._base()}.{name}"
+
+    def _base(self) -> str:
+        if self.run_name is not None:
+            return self.run_name
+        return "run" if self.remote is None else f"run-{secrets.token_hex(4)}"
 
     def pooled(self) -> Shard:
         """All rows in the order of their global ids; for `Distributed`, where the rows are yours.

@@ -284,6 +284,7 @@ class Rounds:
         failed: BaseException | None = None
         try:
             yield
+            self.run.ended = True
         except BaseException as error:
             failed = error
             raise

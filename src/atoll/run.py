@@ -161,6 +161,8 @@ class Run:
         One per exchange.
     notes : list of str
         What a person should know: a worker that died, a way that was chosen.
+    ended : bool
+        Whether what the run is for is done; a model may still ask nodes when it predicts.
     """
 
     name: str
@@ -173,6 +175,7 @@ class Run:
     versions: dict[str, str] = field(default_factory=lambda: dict(_versions()))
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ended: bool = False
     _left: dict[tuple[str, str], list[int]] = field(default_factory=dict, repr=False)
     _words: dict[str, str] = field(default_factory=dict, repr=False)
 
