@@ -262,11 +262,11 @@ def main() -> None:
     steps = ["FedAvg, none late", *(f"from {a} to {b}" for a, b in STEPS)]
     across = show("data sets", steps, between(found))
     inside = show("methods", ["ordering", *DATA], within(found))
-    show("the pull", ["none late", *DATA], pulled(found))
+    pull = show("the pull", ["none late", *DATA], pulled(found))
     if "page" in sys.argv:
         told = f"{rounds} rounds, at most {most} rows of a node, {seeds} seeds."
         put("heterogeneity", f"{levels}\n\n{told} In brackets: how much the loss changes from round to round.")
-        put("orderings", f"{across}\n\n{inside}")
+        put("orderings", f"{across}\n\n{inside}\n\n{pull}")
 
 
 if __name__ == "__main__":
