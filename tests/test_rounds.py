@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from atoll import Federated, Federation, Rule
 from atoll.combine import Combine, Each, Extrema, Mean, Moments, Sum
 from atoll.engines import live
+from atoll.engines.inprocess import InProcess
 from atoll.errors import InvalidData, NodeFailed, NodeValueError, QuorumNotMet, UnknownName
 from atoll.run import History, human_bytes
 from atoll.specs import Spec
@@ -70,6 +71,23 @@ def test_views_are_shared_by_the_rounds_that_see_through_them():
     counts = seen.round("describe.labels", combine=Each(), settings={"n_classes": [3]})["count.0"].reshape(5, 3)
     assert counts.sum(axis=0).tolist() == [50, 50, 50]
     assert [r.number for r in rounds.run] == [0, 1]
+
+
+def test_arrays_lie_in_rows_for_whoever_is_asked_as_they_do_after_they_travelled(monkeypatch):
+    seen, real = [], InProcess.submit
+
+    def submit(self, key, x):
+        seen.extend([x.payload["w"], x.each[0]["w"], x.view[0].arrays["values"]])
+        return real(self, key, x)
+
+    rounds = opened()
+    lying = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    monkeypatch.setattr(InProcess, "submit", submit)
+    view = codes(rounds.schema.classes)
+    seen_through = rounds.through(view._replace(arrays={**view.arrays, "values": lying}))
+    seen_through.round("null.ping", {"w": lying}, combine=Sum(), each={0: {"w": lying}})
+    assert len(seen) == 3
+    assert all(array.flags.c_contiguous and (array == lying).all() for array in seen)
 
 
 def test_a_cohort_is_some_nodes():

@@ -32,7 +32,7 @@ from atoll.specs import Spec
 from atoll.table import Table
 from atoll.topology import is_mix
 from atoll.transforms import Transform, chain
-from atoll.trees import Tree, TreeSpec, nbytes
+from atoll.trees import Tree, TreeSpec, nbytes, row_major
 from atoll.views import numbers, viewer
 from atoll.worker import LATE, promise
 
@@ -229,7 +229,8 @@ class Rounds:
     def through(self, *views: Spec) -> Rounds:
         """The same run, its nodes seen through further views."""
         other = copy.copy(self)
-        other._views, other._raw, other._schema = self._views + views, False, None
+        laid = tuple(view._replace(arrays=row_major(view.arrays)) for view in views)
+        other._views, other._raw, other._schema = self._views + laid, False, None
         return other
 
     def rng(self, use: str) -> Generator:
@@ -409,9 +410,9 @@ class Rounds:
         state.number += 1
         x = Exchange(
             run=self.run.name, number=state.number - 1, step=step, seed=self.run.seed, op=op, settings=dict(settings),
-            payload=payload, each=dict(each), view=self.views, cohort=asked,
-            base=tuple(state.base.get(node, -1) for node in asked), combine=combine.spec, transform=code.specs,
-            plan=wiring, rule=self.link.rule, expects=TreeSpec({}),
+            payload=row_major(payload), each={p: row_major(tree) for p, tree in each.items()}, view=self.views,
+            cohort=asked, base=tuple(state.base.get(node, -1) for node in asked), combine=combine.spec,
+            transform=code.specs, plan=wiring, rule=self.link.rule, expects=TreeSpec({}),
         )  # fmt: skip
         empty = blank() if self._met is None else self._met.empty
         most = math.inf if self._met is None or self._met.schema.weights else float(max(self._met.schema.rows))

@@ -26,11 +26,13 @@ __all__ = [
     "Tree",
     "TreeSpec",
     "check",
+    "check_claims",
     "check_norm",
     "check_weight",
     "contract",
     "finite",
     "nbytes",
+    "row_major",
     "squares",
     "too_wild",
 ]
@@ -82,6 +84,17 @@ class TreeSpec(NamedTuple):
 def nbytes(tree: Tree) -> int:
     """Bytes of all arrays of a tree."""
     return sum([a.nbytes for a in tree.values()])
+
+
+def row_major(tree: Tree) -> Tree:
+    """A tree whose arrays lie in C order, as they do after they travelled; the same one if they do so already.
+
+    A product of matrices is rounded otherwise where one of them lies in Fortran order, and law 3 wants the same bits
+    whether or not an array has been sent.
+    """
+    if all(a.flags.c_contiguous for a in tree.values()):
+        return tree
+    return {name: np.asarray(a, order="C") for name, a in tree.items()}
 
 
 def finite(array: Array) -> str:
@@ -148,9 +161,28 @@ def check(tree: Tree, spec: TreeSpec, *, values: bool = True) -> None:
             )
     if values and (wild := too_wild(tree, spec)):
         raise WireError(wild)
-    if values and "weight" in tree and tree["weight"].size:
+    if values:
+        check_claims(tree, spec)
+
+
+def check_claims(tree: Tree, spec: TreeSpec) -> None:
+    """Hold what a contribution claims to count for, and how large it is, against its contract.
+
+    Parameters
+    ----------
+    tree : Tree
+        The contribution, of whose arrays and values `check` and `too_wild` approved.
+    spec : TreeSpec
+        Its contract.
+
+    Raises
+    ------
+    WireError
+        If a weight or the norm is out of range.
+    """
+    if "weight" in tree and tree["weight"].size:
         check_weight(float(tree["weight"].min()), float(tree["weight"].max()), spec)
-    if values and spec.max_norm < float("inf"):
+    if spec.max_norm < float("inf"):
         check_norm(sum([squares(a) for n, a in tree.items() if n != "weight"], 0.0), spec)
 
 
@@ -175,7 +207,12 @@ def too_wild(tree: Tree, spec: TreeSpec) -> str:
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    return len(shape) == len(expected) and all(e in (-1, n) for n, e in zip(shape, expected, strict=True))
+    if len(shape) != len(expected):
+        return False
+    for n, e in zip(shape, expected, strict=True):  # noqa: SIM110, for every array of every node
+        if e not in (-1, n):
+            return False
+    return True
 
 
 def check_weight(least: float, most: float, spec: TreeSpec) -> None:

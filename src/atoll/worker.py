@@ -19,9 +19,9 @@ from atoll.memory import Memory
 from atoll.messages import Exchange, Outcome, Reply, n_blocks
 from atoll.operations import Operation, operations
 from atoll.shards import Shard, is_sparse, on_file
-from atoll.topology import HUB, Plan, Routed, is_mix, plans, route
+from atoll.topology import HUB, Plan, Routed, is_mix, plans, route, traffic
 from atoll.transforms import Transform, build
-from atoll.trees import Tree, TreeSpec, check, contract, finite, nbytes, too_wild
+from atoll.trees import Tree, TreeSpec, check, check_claims, contract, finite, nbytes, row_major, too_wild
 from atoll.views import viewer
 
 __all__ = [
@@ -64,17 +64,25 @@ class Bound:
         self.transform: Transform | None = build(x.transform) if x.transform else None
         self.see = viewer(x.view) if x.view else None
         self._weighed = "weight" in x.expects.leaves or x.expects.max_norm < math.inf
-        self._leaves = [
-            (name, None if leaf.dtype == "U" else np.dtype(leaf.dtype), leaf.shape)
-            for name, leaf in x.expects.leaves.items()
-        ]
-        self.nbytes = _fixed_size(x.expects)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of every contribution, where the contract leaves no length open; otherwise 0."""
+        leaves = self.x.expects.leaves.values()
+        if any(leaf.dtype == "U" or -1 in leaf.shape for leaf in leaves):
+            return 0
+        return sum(np.dtype(leaf.dtype).itemsize * math.prod(leaf.shape) for leaf in leaves)
+
+    @cached_property
+    def _leaves(self) -> list[tuple[str, Any, tuple[int, ...]]]:
+        leaves = self.x.expects.leaves.items()
+        return [(name, None if leaf.dtype == "U" else np.dtype(leaf.dtype), leaf.shape) for name, leaf in leaves]
 
     @property
     def joins(self) -> bool:
         """Whether blocks of positions are answered as one, their sum formed and no single contribution."""
         x, can = self.x, self.operation.block is not None and "block" in self.x.settings
-        return can and self.combine.kind == "sum" and not x.transform and x.plan.name == "star" and not x.rule.deadline
+        return can and self.combine.kind == "sum" and not x.transform and not is_mix(x.plan) and not x.rule.deadline
 
     @cached_property
     def plan(self) -> Plan:
@@ -93,10 +101,11 @@ class Bound:
         if transform is not None:
             tree, kept = transform.encode(tree, ctx)
             keep = {**keep, "transform": kept} if kept else keep
+        tree = row_major(tree)
         if values or self._weighed or not self._as_agreed(tree):
             _hold(tree, x.expects, values=values or self._weighed)
         if operation.remembers or keep:
-            memory.write(node, x.number, x.base[position], keep)
+            memory.write(node, x.number, x.base[position], {slot: row_major(own) for slot, own in keep.items()})
         return tree
 
     def joint(self, positions: list[int], shards: Any) -> Tree | None:
@@ -155,7 +164,7 @@ def _hold(tree: Tree, expects: TreeSpec, *, values: bool) -> None:
     if values and (wild := too_wild(tree, expects)):
         raise InvalidData(f"{wild}\n  next:     scale the columns down: their sums or squares are not finite")
     if values:
-        check(tree, expects)
+        check_claims(tree, expects)
 
 
 def _times(expects: TreeSpec, n: int) -> TreeSpec:
@@ -234,14 +243,6 @@ def promise(x: Exchange, empty: Shard, max_weight: float) -> TreeSpec:
         return contract(tree, max_weight)
 
 
-def _fixed_size(expects: TreeSpec) -> int:
-    """Bytes of every contribution, where the contract leaves no length open; otherwise 0."""
-    leaves = expects.leaves.values()
-    if any(leaf.dtype == "U" or -1 in leaf.shape for leaf in leaves):
-        return 0
-    return sum(np.dtype(leaf.dtype).itemsize * math.prod(leaf.shape) for leaf in leaves)
-
-
 class Block(NamedTuple):
     """What some positions of a cohort answered, joined as far as it can be.
 
@@ -316,10 +317,8 @@ def _answers(
 ) -> Block:
     x, add = bound.x, bound.combine.add
     expand = bound.transform.expand if bound.transform else None
-    star = x.plan.name == "star"
-    parts: list[Part] = []
-    waiting: list[Part] = []
-    waiting_bytes = 0
+    star = bound.joins or x.plan.name == "star"
+    parts, waiting, waiting_bytes = list[Part](), list[Part](), 0
     leaves: dict[int, list[Part]] = {}
     sizes: dict[int, int] = {}
     refused: dict[int, str] = {}
@@ -387,7 +386,7 @@ def segments(x: Exchange, positions: Iterable[int]) -> list[tuple[int, int, list
     """
     size = int(x.settings["block"])
     if size == 1:
-        return [(p, p + 1, [p]) for p in positions]  # as under every other plan
+        return [(p, p + 1, [p]) for p in positions]
     n, found = len(x.cohort), dict[int, list[int]]()
     blocks = n_blocks(n, size)
     for p in positions:
@@ -484,6 +483,8 @@ def assemble(x: Exchange, blocks: Sequence[Block], seconds: float, notes: Sequen
         links = {link: size for b in blocks for link, size in b.links.items()}
         if x.plan.name == "star":
             links = {f"{p}>{HUB}": size for p, size in sizes.items()}
+        elif bound.joins:
+            links = traffic(bound.plan, sizes)
         else:
             done = frozenset(p for b in blocks for p in b.done)
             held, links, _ = route(bound.plan, bound.combine.add, Routed(held, links, done))

@@ -8,7 +8,7 @@ import pytest
 from atoll.combine import close
 from atoll.errors import InvalidData
 from atoll.specs import Spec
-from atoll.topology import HUB, Routed, is_mix, matrix, mix, plans, route
+from atoll.topology import HUB, Routed, is_mix, matrix, mix, plans, route, traffic
 from cases import combine, same_bits
 
 SETTINGS = {
@@ -86,6 +86,13 @@ def test_an_absent_node_still_passes_on(make):
     routed = route(make(6), combine("Sum").add, Routed(some, {}, frozenset()))
     covered = sorted(i for lo, hi, _ in routed.held[HUB] for i in range(lo, hi))
     assert covered == [0, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("away", [(), (1,), (0, 4, 5)], ids=str)
+def test_traffic_is_what_links_would_carry(make, away):
+    some = {i: p for i, p in leaves(13).items() if i not in away}
+    carried = route(make(13), combine("Sum").add, Routed(some, {}, frozenset())).links
+    assert traffic(make(13), dict.fromkeys(some, 32)) == carried
 
 
 @pytest.mark.parametrize("fan_out", [1, 0, -2, 2.5, "2"])

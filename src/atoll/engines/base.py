@@ -50,6 +50,8 @@ class Remote:
         When the question ends how many rows there are.
     patience : float
         Seconds for which a coordinator that cannot be reached is tried again.
+    asks : tuple of str
+        Operations that are going to be asked, as far as that is known; owners of nodes are told.
     """
 
     url: str
@@ -59,6 +61,7 @@ class Remote:
     home: str | None = None
     rule: Rule = DEFAULT_RULE
     patience: float = 300.0
+    asks: tuple[str, ...] = ()
 
 
 class Done(NamedTuple):
@@ -107,7 +110,7 @@ class Reporting(Protocol):
         """What is attached, complete: data set, nodes and rows."""
         ...
 
-    def begin(self, key: str, run: str, purpose: str) -> None:
+    def begin(self, key: str, run: str, purpose: str, asks: Sequence[str] = ()) -> None:
         """Open a run, or go on with it.
 
         Parameters
@@ -118,6 +121,8 @@ class Reporting(Protocol):
             Its name.
         purpose : str
             What for, in words that owners of nodes are shown.
+        asks : sequence of str
+            Operations that the run may come to ask, as far as that is known; owners of nodes are shown them too.
         """
         ...
 

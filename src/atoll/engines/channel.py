@@ -14,6 +14,7 @@ import struct
 import tempfile
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from atoll import wire
@@ -24,25 +25,44 @@ INLINE = 16_384
 _COUNT = struct.Struct("<I")
 _BLOB = struct.Struct("<QB")
 _MAX_FDS = 16
+_MAX_PARTS = 512
 
 
 class Segment:
     """Anonymous shared memory that lives as long as somebody holds it.
 
+    It is written by the kernel, for less than mapping it costs.
+
     Parameters
     ----------
-    size : int
-        Bytes.
+    parts : sequence of memoryview
+        Bytes, at least one: what is written, one part after the other.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        self.size = sum([part.nbytes for part in parts])
         self.fd = _anonymous()
-        os.ftruncate(self.fd, size)
-        self.view = mmap.mmap(self.fd, size)
+        _write(self.fd, [part for part in parts if part.nbytes])
+
+    @cached_property
+    def view(self) -> mmap.mmap:
+        """The memory itself, read-only."""
+        return mmap.mmap(self.fd, self.size, prot=mmap.PROT_READ)
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+
+def _write(fd: int, parts: list[memoryview]) -> None:
+    """Write parts one after the other; the kernel takes so many of them, and so many bytes, at once."""
+    at = 0
+    while at < len(parts):
+        left = os.writev(fd, parts[at : at + _MAX_PARTS])
+        while at < len(parts) and left >= parts[at].nbytes:
+            left -= parts[at].nbytes
+            at += 1
+        if left:
+            parts[at] = parts[at][left:]
 
 
 class Opened:
@@ -97,11 +117,7 @@ def share(message: Any, *, inline: int = INLINE) -> Blob:
     size = sum(part.nbytes for part in frames)
     if size <= inline:
         return b"".join(frames)
-    segment, at = Segment(size), 0
-    for part in frames:
-        segment.view[at : at + part.nbytes] = part
-        at += part.nbytes
-    return segment
+    return Segment(frames)
 
 
 def send(sock: socket.socket, blobs: Sequence[Blob]) -> None:

@@ -86,12 +86,13 @@ def written(shards: Sequence[Shard]) -> tuple[list[list[Blob]], list[Shard]]:
 def _groups(shards: Sequence[Shard]) -> Iterator[tuple[int, int]]:
     """Consecutive shards that together make an eighth of all bytes, and lie in few files."""
     sizes = [s.nbytes for s in shards]
-    lo, size, files, most = 0, 0, 0, sum(sizes) / _GROUPS
+    lo, size, files, most = 0, 0, set[str](), sum(sizes) / _GROUPS
     for i, n in enumerate(sizes):
-        if i > lo and (size + n > most or files >= _FILES):
+        own = {str(shards[i].X.filename)} if on_file(shards[i].X) else set()
+        if i > lo and (size + n > most or len(files | own) > _FILES):
             yield lo, i
-            lo, size, files = i, 0, 0
-        size, files = size + n, files + on_file(shards[i].X)
+            lo, size, files = i, 0, set()
+        size, files = size + n, files | own
     yield lo, len(shards)
 
 

@@ -7,6 +7,7 @@ installed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -60,7 +61,7 @@ class Part(NamedTuple):
     @property
     def stop(self) -> int:
         """One past its last number."""
-        return self.start + int(np.prod(self.shape, dtype=np.int64))
+        return self.start + math.prod(self.shape)
 
 
 Layout = tuple[Part, ...]
@@ -221,13 +222,13 @@ def batches_of(turns: Sequence[Turn], rows: Sequence[int]) -> list[list[Array]]:
     """
     local, ctx, drawn = turns[0].local, turns[0].ctx, list[Any]([None] * len(turns))
     for n, which in _alike(turns, rows).items():
-        nodes, size = np.array([turns[i].ctx.node for i in which]), local.batch_size or n
+        nodes, size, left = np.array([turns[i].ctx.node for i in which]), local.batch_size or n, n_steps(local, n)
         starts = range(0, n, size)
-        passes = range(-(-n_steps(local, n) // len(starts)))
+        passes = range(-(-left // len(starts)))
         orders = [shuffles(ctx.seed, ctx.step, nodes, n, epoch, "rows") for epoch in passes]
-        cut = [order[:, i : i + size] for order in orders for i in starts]
+        cut = [order[:, i : i + size] for order in orders for i in starts][:left]
         for i, own in zip(which, zip(*cut, strict=True), strict=True):
-            drawn[i] = list(own[: turns[i].count(n)])
+            drawn[i] = list(own if turns[i].steps is None else own[: turns[i].steps])
     return [batches(turn, n) if own is None else own for turn, n, own in zip(turns, rows, drawn, strict=True)]
 
 
@@ -235,9 +236,9 @@ def _alike(turns: Sequence[Turn], rows: Sequence[int]) -> dict[int, list[int]]:
     """Which turns draw the order of their rows, by how many these are."""
     alike: dict[int, list[int]] = {}
     for i, (turn, n) in enumerate(zip(turns, rows, strict=True)):
-        if turn.order is None and _shuffled(turn.local, n) and not _drawn_by_class(turn):
+        if turn.order is None and not _drawn_by_class(turn):
             alike.setdefault(n, []).append(i)
-    return alike
+    return {n: which for n, which in alike.items() if _shuffled(turns[0].local, n)}
 
 
 def _drawn_by_class(turn: Turn) -> bool:

@@ -311,6 +311,6 @@ def _squares(g: torch.Tensor, near: torch.Tensor, bias: bool = False) -> torch.T
 
 def _add_product(change: torch.Tensor, dense: Dense, d: torch.Tensor, a: torch.Tensor) -> None:
     """Add ``Dᵀ A``, and for a bias the sum of D."""
-    piece(change, dense.weight).addmm_(d.T, a)
+    piece(change, dense.weight).add_(_products(d.T, a.T))
     if dense.bias is not None:
         piece(change, dense.bias).add_(d.sum(0))

@@ -23,7 +23,8 @@ from atoll.algorithms import Local
 from atoll.algorithms.local import n_steps
 from atoll.nets.chains import Chain, apply, by_class, chain_of, row_losses, row_weights, single, splits
 from atoll.nets.dense import Formed, Grown, Known, Layer, Turn
-from atoll.nets.parts import Net, Rows, Step, Sums, joined, step_of
+from atoll.nets.parts import Net, Rows, Step, Sums, joined, step_of, taken
+from atoll.nets.softmax import Shown, suits, trained
 
 __all__ = ["pays", "total"]
 
@@ -94,14 +95,14 @@ def total(
     if chain is None or step is None or not splits(net.loss):
         return None
     nodes = [_node(rows, weight) for rows, weight in zip(blocks, weights, strict=True)]
-    change, loss = torch.zeros_like(x), torch.zeros((), dtype=torch.float64, device=x.device)
+    change, loss = torch.zeros_like(x), 0.0
     with torch.no_grad():
         for group in _groups([node for node in nodes if len(node.batches)], chain):
             found = _trained(chain, net.loss, step, x, group, change)
             if found is None:
                 return None
             loss += found
-    return Sums(change, float(loss), float(sum(weights)))
+    return Sums(change, loss, float(sum(weights)))
 
 
 class _Node(NamedTuple):
@@ -134,9 +135,13 @@ def _groups(nodes: list[_Node], chain: Chain) -> Iterator[list[_Node]]:
 
 def _trained(
     chain: Chain, loss: torch.nn.Module, step: Step, x: torch.Tensor, group: list[_Node], change: torch.Tensor
-) -> torch.Tensor | None:
+) -> float | None:
     """Train a group; its changes are added to `change`, its weighted loss is returned."""
     once = _once(group)
+    if once is not None and suits(chain, loss, step, x):
+        found = _of_one_layer(chain, loss, step, x, group, once, change)
+        if found is not None:
+            return found
     rows = joined([node.inputs for node in group], once)
     if not isinstance(rows, torch.Tensor) or rows.dtype != x.dtype or rows.ndim < 2:
         return None
@@ -149,15 +154,33 @@ def _trained(
     layers = _layers(chain, x, step, rows, group, turns, once is not None)
     losses = x.new_zeros(len(group))
     for turn in turns:
-        found = _stepped(chain, layers, aim, step, turn, rows)
-        if found is None:
+        lost = _stepped(chain, layers, aim, step, turn, rows)
+        if lost is None:
             return None
-        losses[: turn.active] += found
+        losses[: turn.active] += lost
     p = x.new_tensor([node.weight for node in group])
     for layer in layers:
         layer.add_to(change, p)
     taken = x.new_tensor([len(node.batches) for node in group])
-    return (losses / taken).double() @ p.double()
+    return float((losses / taken).double() @ p.double())
+
+
+def _of_one_layer(
+    chain: Chain, loss: torch.nn.Module, step: Step, x: torch.Tensor, group: list[_Node], once: list[np.ndarray],
+    change: torch.Tensor,
+) -> float | None:  # fmt: skip
+    """The same for one layer under a plain cross-entropy; None where rows or targets are not as that takes them."""
+    inputs, dtype = chain.layers[0].weight.shape[1], x.numpy().dtype
+    for node in group:
+        a, y = node.inputs, node.target
+        if not isinstance(a, np.ndarray) or a.dtype != dtype or a.ndim != 2 or a.shape[1] != inputs:
+            return None
+        if not isinstance(y, np.ndarray) or y.dtype != np.int64 or y.ndim != 1:
+            return None
+    n, lengths = len(group), [len(batch) for batch in group[0].batches]
+    rows, labels = taken([node.inputs for node in group], once), taken([node.target for node in group], once)
+    shown = Shown(rows.reshape(n, -1, inputs), labels.reshape(n, -1), lengths)
+    return trained(chain, loss, step, x.numpy(), shown, np.array([node.weight for node in group]), change.numpy())
 
 
 def _once(group: list[_Node]) -> list[np.ndarray] | None:

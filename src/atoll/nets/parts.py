@@ -13,7 +13,7 @@ from atoll.learners import Part
 from atoll.nets.flat import looked_at
 from atoll.trees import Array
 
-__all__ = ["Net", "Rows", "Step", "Sums", "descend", "joined", "piece", "step_of"]
+__all__ = ["Net", "Rows", "Step", "Sums", "descend", "joined", "piece", "step_of", "taken"]
 
 
 class Net(NamedTuple):
@@ -171,18 +171,31 @@ def joined(own: Sequence[Any], orders: Sequence[Array] | None = None) -> Any:
     if isinstance(first, tuple):
         return tuple(joined(each, orders) for each in zip(*own, strict=True))
     if all(isinstance(each, np.ndarray) for each in own):
-        return torch.from_numpy(np.concatenate(own) if orders is None else _taken(own, orders))
+        return torch.from_numpy(np.concatenate(own) if orders is None else taken(own, orders))
     rows = [each if isinstance(each, torch.Tensor) else looked_at(each) for each in own]
     if orders is not None:
         rows = [each[torch.from_numpy(order).to(each.device)] for each, order in zip(rows, orders, strict=True)]
     return torch.cat(rows)
 
 
-def _taken(own: Sequence[Array], orders: Sequence[Array]) -> Array:
-    """Rows of arrays, copied once to where they end up."""
-    ends = np.cumsum([len(order) for order in orders]).tolist()
-    rows, start = np.empty((ends[-1], *own[0].shape[1:]), own[0].dtype), 0
-    for a, order, end in zip(own, orders, ends, strict=True):
-        np.take(a, order, axis=0, out=rows[start:end], mode="clip")
+def taken(own: Sequence[Array], orders: Sequence[Array]) -> Array:
+    """Rows of several nodes' arrays, copied once to where they end up.
+
+    Parameters
+    ----------
+    own : sequence of ndarray of shape (n, …)
+        One per node, all of one dtype.
+    orders : sequence of ndarray of shape (k,), int64
+        For each node, which rows and in which order.
+
+    Returns
+    -------
+    ndarray of shape (N, …)
+        One node's below the other's.
+    """
+    rows, start = np.empty((sum(map(len, orders)), *own[0].shape[1:]), own[0].dtype), 0
+    for a, order in zip(own, orders, strict=True):
+        end = start + len(order)
+        a.take(order, axis=0, out=rows[start:end], mode="clip")
         start = end
     return rows

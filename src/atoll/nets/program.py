@@ -289,10 +289,14 @@ def _tilt(turn: Turn, like: torch.Tensor) -> Tilt | None:
 
 def _fits(shard: Shard, dtype: np.dtype[Any], of_classes: bool) -> bool:
     """Whether a node's rows are as the module takes them, so that tensors on them cost nothing."""
-    if shard.y is None or shard.y.dtype != (np.int64 if of_classes and shard.y.ndim == 1 else dtype):
+    y = shard.y
+    if y is None or y.dtype != (_CLASS if of_classes and y.ndim == 1 else dtype):
         return False
-    inputs = [shard.X, *(a for name, a in shard.columns.items() if name != "sample_weight")]
-    return all(isinstance(a, np.ndarray) and (a.dtype.kind != "f" or a.dtype == dtype) for a in inputs)
+    inputs = [shard.X, *[a for name, a in shard.columns.items() if name != "sample_weight"]]
+    return all(isinstance(a, np.ndarray) and (a.dtype == dtype or a.dtype.kind != "f") for a in inputs)
+
+
+_CLASS = np.dtype(np.int64)
 
 
 def _inputs(own: Array | Tree, dtype: torch.dtype, device: torch.device) -> Inputs:

@@ -255,7 +255,7 @@ def _last_noise(made: FactorAnalysis, few: StandIn) -> Array:
 
 def _signs(directions: Array, mean: Array, rounds: Rounds) -> Array:
     """For each direction, in rows, the side to which the farthest row lies: 1 or -1."""
-    payload = {"directions": np.ascontiguousarray(directions.T), "mean": mean}
+    payload = {"directions": directions.T, "mean": mean}
     told = rounds.round("decomposition.reach", payload, combine=Extrema())
     return np.where(told["max"] >= -told["min"], 1.0, -1.0)
 

@@ -47,7 +47,7 @@ class Leading:
 
     def products(self, directions: Array) -> Array:
         """``XᵀX directions``, (d, k), of the rows about the mean; one round."""
-        payload = {"directions": np.ascontiguousarray(directions), "mean": self.mean}
+        payload = {"directions": directions, "mean": self.mean}
         return self.rounds.round("decomposition.products", payload, combine=Sum())["products"]
 
     def randomized(self, k: int, n_oversamples: int, n_iter: Any, rng: RandomState) -> tuple[Array, Array]:

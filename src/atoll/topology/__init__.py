@@ -11,7 +11,7 @@ from atoll.topology.base import HUB, MIXED, Move, Plan, is_mix, mixes, plans
 from atoll.topology.graphs import GRAPHS, Wiring, connected, edges_of, neighbours, spectral_gap, weights
 from atoll.topology.mixing import Mixed, allreduce, among, gossip, gossip_plan, matrix, mix, rewired
 from atoll.topology.picture import Cost, cost, draw
-from atoll.topology.reduce import Routed, ring, route, star, tree
+from atoll.topology.reduce import Routed, ring, route, star, traffic, tree
 
 __all__ = [
     "GRAPHS",
@@ -42,6 +42,7 @@ __all__ = [
     "route",
     "spectral_gap",
     "star",
+    "traffic",
     "tree",
     "weights",
 ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from atoll.combine import Part, merge
 from atoll.errors import InvalidData, explain
 from atoll.topology.base import HUB, Move, Plan, plans
 from atoll.trees import Tree, nbytes
 
-__all__ = ["Routed", "ring", "route", "star", "tree"]
+__all__ = ["Routed", "ring", "route", "star", "traffic", "tree"]
 
 
 @plans.register("star")
@@ -107,3 +109,27 @@ def route(plan: Plan, add: Callable[[Tree, Tree], Tree], state: Routed, here: Co
         held[dst] = merge(add, held.get(dst, []) + parts)
         done.add(src)
     return Routed(held, links, frozenset(done))
+
+
+def traffic(plan: Plan, sizes: Mapping[int, int]) -> dict[str, int]:
+    """What takes each link of a reduce plan, where sums are formed elsewhere: as it would be if nodes carried it out.
+
+    Parameters
+    ----------
+    plan : Plan
+        A reduce plan.
+    sizes : mapping of int to int
+        Position to the bytes of its contribution, as many as those of a sum.
+
+    Returns
+    -------
+    dict of str to int
+        ``"src>dst"`` to bytes, as in `Routed`.
+    """
+    sent: dict[int, list[Part]] = {p: [(p, p + 1, _of_size(size))] for p, size in sizes.items()}
+    return route(plan, lambda a, b: a, Routed(sent, {}, frozenset())).links
+
+
+def _of_size(size: int) -> Tree:
+    """A tree of so many bytes, which takes none."""
+    return {"": np.broadcast_to(np.uint8(0), size)}
