@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 from atoll import Federation
 from atoll.combine import Mean, Union
 from atoll.errors import InvalidData, NodeValueError, SchemaMismatch
+from atoll.operations import describe
 from atoll.recipes import fit_over
 from atoll.shards import Shard
 
@@ -159,6 +160,33 @@ def test_a_table_of_text_is_no_matrix_to_whoever_asks_for_one():
 def test_kinds_that_differ_are_named_with_their_node(other, words):
     with pytest.raises(SchemaMismatch, match=words):
         meet(pd.DataFrame(CITY), pd.DataFrame(other), names=["bern", "lyon"], classes=False)
+
+
+def test_rows_that_may_change_are_looked_at_in_every_round_zero():
+    X = np.ones((4, 2))
+    rounds = Federation.from_shards([X]).rounds("test")
+    for _ in range(2):
+        assert rounds.meet(classes=False, ensure_all_finite=True).finite
+    X[2, 1] = np.nan
+    with pytest.raises(NodeValueError, match="not finite in column 1"):
+        rounds.meet(classes=False, ensure_all_finite=True)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, np.finfo(float).max])
+def test_rows_that_cannot_change_are_summed_once(value, monkeypatch):
+    summed = []
+    sums_up = describe._sums_up
+    monkeypatch.setattr(describe, "_sums_up", lambda values: summed.append(values.size) or sums_up(values))
+    X = np.zeros((4, 2))
+    X[:2, 1] = value
+    rounds = Federation.from_shards([np.frombuffer(X.tobytes()).reshape(4, 2)]).rounds("test")
+    for _ in range(3):
+        schema = rounds.meet(classes=False)
+        assert (schema.finite, schema.infinite) == (np.isfinite(value), np.isinf(value))
+    assert [n for n in summed if n] == [8]
+    for _ in range(2 if not np.isfinite(value) else 0):
+        with pytest.raises(NodeValueError, match="not finite in column 1"):
+            rounds.meet(classes=False, ensure_all_finite=True)
 
 
 @pytest.mark.parametrize("ensure", [True, "allow-nan"])

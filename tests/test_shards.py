@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from atoll import wire
 from atoll.errors import InvalidData
-from atoll.shards import Shard, as_target, blank, empty_shard, inputs_of
+from atoll.shards import Shard, as_target, blank, empty_shard, for_good, inputs_of
 from atoll.table import Table
 from atoll.trees import Tree
 
@@ -156,6 +156,21 @@ def test_an_empty_shard_looks_like_the_others(rows):
     empty = empty_shard(Shard.of("n", rows, list("abab"), columns={"w": np.arange(4.0)}))
     assert (empty.n_rows, empty.n_features, empty.y.dtype.kind, len(empty.columns["w"])) == (0, 3, "U", 0)
     assert blank().n_features == 0
+
+
+def test_rows_are_for_good_where_nobody_can_write_to_them(tmp_path):
+    rows = np.arange(6.0)
+    seen = rows[2:]
+    seen.flags.writeable = False
+    assert not for_good(rows)
+    assert not for_good(seen)  # who holds `rows` can
+    assert for_good(np.frombuffer(rows.tobytes()).reshape(2, 3)[1:])
+    assert not for_good(np.frombuffer(bytearray(rows.tobytes())))
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert not for_good(mapped)  # the file may be written to
+    assert not for_good(mapped[1:])
+    assert not for_good(np.asarray(mapped))
 
 
 FRAME = pd.DataFrame({"city": ["b", None, "a", "b"], "n": [1, 2, 3, 4], "x": [0.5, np.nan, 1, 2]})

@@ -19,6 +19,7 @@ __all__ = [
     "as_target",
     "blank",
     "empty_shard",
+    "for_good",
     "inputs_of",
     "is_sparse",
     "on_file",
@@ -244,6 +245,19 @@ def on_file(X: object) -> bool:
     return isinstance(X, np.memmap)
 
 
+def for_good(array: Array) -> bool:
+    """Whether numbers cannot change any more: nobody may write to them, nor to the file in which they lie.
+
+    So it is with rows in the memory that local workers share: what is found out about them holds from then on.
+    """
+    held: object = array
+    while isinstance(held, np.ndarray):
+        if held.flags.writeable or on_file(held):
+            return False
+        held = held.base
+    return True
+
+
 def stacked(parts: Sequence[Any]) -> Any:
     """The rows of several shards below each other.
 
@@ -300,10 +314,12 @@ def inputs_of(shard: Shard) -> Array | Tree:
     InvalidData
         If rows hold text, or are sparse.
     """
+    X = shard.X
+    if type(X) is np.ndarray and not shard.columns:
+        return X
     inputs = {n.removeprefix(_INPUT): a for n, a in shard.columns.items() if n.startswith(_INPUT)}
     if inputs:
         return inputs["X"] if set(inputs) == {"X"} else inputs
-    X = shard.X
     if isinstance(X, Table):
         return X.matrix()
     if is_sparse(X):

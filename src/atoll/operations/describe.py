@@ -13,7 +13,7 @@ from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.messages import Reply
 from atoll.operations.base import operation
-from atoll.shards import Shard, is_sparse, outputs, weight_names
+from atoll.shards import Shard, for_good, is_sparse, outputs, weight_names
 from atoll.table import Kind, Table
 from atoll.trees import Array, Tree
 
@@ -110,14 +110,19 @@ def _check_finite(shard: Shard, ensure: bool | str) -> int:
     if isinstance(shard.X, Table):
         return max([0, *(_wildest_of_column(shard, i, ensure) for i in range(shard.n_features))])
     values = shard.X.data if is_sparse(shard.X) else shard.X
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(values.sum()):
-            return 0
+    if shard.memo("describe.finite", lambda: _sums_up(values)) if for_good(values) else _sums_up(values):
+        return 0
     bad = _bad(values, ensure)
     if bad.any():
         i = int(shard.X.indices[bad].min() if is_sparse(shard.X) else bad.any(axis=0).argmax())
         _refuse_infinite(values[bad], shard, i, ensure)
     return _wildest(values)
+
+
+def _sums_up(values: Array) -> bool:
+    """Whether the sum of all values is finite; then each of them is."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum()))
 
 
 def _wildest_of_column(shard: Shard, i: int, ensure: bool | str) -> int:

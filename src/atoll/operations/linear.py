@@ -185,8 +185,8 @@ def row_triangle(X: Any, Y: Array, w: Array | None) -> Tree:
     """
     root, d = roots_of(w, len(Y)), X.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused in the end
-        centre = np.concatenate([np.zeros(d), _mean(Y, np.square(root))])
-        R = _by_products(X, Y - centre[d:], None if w is None else root)
+        centre = np.concatenate([np.zeros(d), _mean(Y, root if w is None else w)])
+        R = _by_products(X, Y - centre[d:], root, weighted=w is not None)
     if R is not None:
         return {"R": R, "centre": centre}
     if not is_sparse(X):
@@ -205,18 +205,16 @@ def _about_mean(X: Array, Y: Array, w: Array | None, root: Array) -> Tree:
     return {"R": _by_reflections(A) if R is None else R, "centre": centre}
 
 
-def _by_products(X: Any, Y: Array, root: Array | None) -> Array | None:
+def _by_products(X: Any, Y: Array, root: Array, weighted: bool) -> Array | None:
     """The triangle of the rows ``√w (1, x, y)``, columns as they are, dense or sparse; None where that costs digits."""
-    X, n = X.astype(np.float64, copy=False), len(Y)
-    one = np.ones(n) if root is None else root
-    if root is not None:
-        Y = root[:, None] * Y
-        X = X.multiply(root[:, None]).tocsr() if is_sparse(X) else root[:, None] * X
+    X, one = X.astype(np.float64, copy=False), root[:, None]
+    if weighted:
+        X, Y = X.multiply(one).tocsr() if is_sparse(X) else one * X, one * Y
     gram = np.empty((1 + X.shape[1], 1 + X.shape[1]))
-    gram[1:, 1:], rest = _with_others(X, np.column_stack([one, Y]))
-    gram[0, 0], gram[0, 1:], gram[1:, 0] = one @ one, rest[:, 0], rest[:, 0]
-    across = np.concatenate([(one @ Y)[None], rest[:, 1:]])
-    return _with_targets(gram, across, Y, lambda coef: X @ coef[1:] + np.outer(one, coef[0]))
+    gram[1:, 1:], rest = _with_others(X, np.concatenate([one, Y], axis=1) if Y.shape[1] else one)
+    gram[0, 0], gram[0, 1:], gram[1:, 0] = root @ root, rest[:, 0], rest[:, 0]
+    across = np.concatenate([(root @ Y)[None], rest[:, 1:]])
+    return _with_targets(gram, across, Y, lambda coef: X @ coef[1:] + one * coef[0])
 
 
 def _with_others(X: Any, others: Array) -> tuple[Array, Array]:
@@ -225,11 +223,16 @@ def _with_others(X: Any, others: Array) -> tuple[Array, Array]:
     if is_sparse(X):
         return (X.T @ X).toarray(), np.asarray(X.T @ others)
     own, cross = np.zeros((d, d)), np.zeros((d, k))
-    step = _BLOCK * max(1, _NEAR // (_BLOCK * max(d, 1)))
-    for some in (slice(i, i + step) for i in range(0, n, step)):
-        own += products(X[some])
-        cross += X[some].T @ others[some]
-    return own, cross
+    by_blocks = _go_by_blocks(d)
+    step = _BLOCK * -(-max(_NEAR // max(d, 1), d, 1) // _BLOCK)
+    for start in range(0, n, step):
+        rows = X[start : start + step]
+        if by_blocks:
+            _add_by_blocks(own, rows)
+        else:
+            own += rows.T @ rows
+        cross += rows.T @ others[start : start + step]
+    return np.triu(own) + np.triu(own, 1).T if by_blocks else own, cross
 
 
 def products(A: Array) -> Array:
@@ -246,16 +249,23 @@ def products(A: Array) -> Array:
         Symmetric. Where the BLAS multiplies small matrices without packing them, some hundred rows are multiplied at a
         time, a few columns with those to their right.
     """
-    if not (has_small_kernels() and A.shape[1] in _BLOCKED):
-        return A.T @ A
+    return _with_others(A, A[:, :0])[0] if _go_by_blocks(A.shape[1]) else A.T @ A
+
+
+def _go_by_blocks(p: int) -> bool:
+    """Whether the BLAS multiplies blocks of so many columns as they lie, and takes longer over all of them at once."""
+    return has_small_kernels() and p in _BLOCKED
+
+
+def _add_by_blocks(own: Array, A: Array) -> None:
+    """Add ``AᵀA`` to some products, of which only those on and right of the diagonal count from then on (in place)."""
     whole, p = len(A) - len(A) % _BLOCK, A.shape[1]
     rows = A[:whole].reshape(-1, _BLOCK, p)
-    columns, made = rows.transpose(0, 2, 1), np.empty((p, p))
+    columns = rows.transpose(0, 2, 1)
     for i in range(0, p, _WIDE):
-        made[i : i + _WIDE, i:] = np.matmul(columns[:, i : i + _WIDE], rows[:, :, i:]).sum(axis=0)
-    made = np.triu(made + A[whole:].T @ A[whole:])
-    symmetric: Array = made + np.triu(made, 1).T
-    return symmetric
+        own[i : i + _WIDE, i:] += np.matmul(columns[:, i : i + _WIDE], rows[:, :, i:]).sum(axis=0)
+    if whole < len(A):
+        own += A[whole:].T @ A[whole:]
 
 
 def _with_targets(gram: Array, across: Array, Y: Array, fit: Callable[[Array], Array]) -> Array | None:
