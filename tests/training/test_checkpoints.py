@@ -34,7 +34,7 @@ from atoll.errors import InvalidData
 from atoll.learners import Model, Part
 from atoll.selection import oort, power_of_choice
 from atoll.training import Course, checkpoint, load_checkpoint
-from atoll.training.checkpoints import check_resumed, read_checkpoint, write_checkpoint
+from atoll.training.checkpoints import read_checkpoint, resumed, write_checkpoint
 from training.quadratics import begin, drawn, federation, trained
 
 LOCAL = sgd(lr=0.05, steps=3, batch_size=2)
@@ -80,7 +80,9 @@ def test_it_goes_on_with_the_same_bits_from_every_round(tmp_path, algorithm, mor
         assert rest.now == whole.now
         assert rest.state.keys() == whole.state.keys()
         assert all(np.array_equal(rest.state[name], whole.state[name]) for name in whole.state)
-        assert not check_resumed(found, Course(algorithm, LOCAL, 6, **more), sites.plan, rest.run)
+        course = resumed(found, Course(algorithm, LOCAL, 6, **more), sites.plan, rest.run)
+        assert course.start is found.at
+        assert rest.run.notes == [f"goes on after round {step}"]
 
 
 def test_a_file_says_how_it_was_trained(tmp_path):
@@ -232,7 +234,9 @@ class TestGoingOn:
     def asked(self, folder, algorithm, rounds=9, **settings):
         found = read_checkpoint(folder, begin(5))
         sites = federation(*drawn(), **settings)
-        return check_resumed(found, Course(algorithm, LOCAL, rounds), sites.plan, sites.rounds("").run)
+        run = sites.rounds("").run
+        resumed(found, Course(algorithm, LOCAL, rounds), sites.plan, run)
+        return run.notes[1:]
 
     @pytest.mark.parametrize(
         ("algorithm", "settings", "said"),

@@ -10,7 +10,8 @@ from sklearn.neural_network import MLPRegressor
 
 from atoll import Distributed, Federation, train
 from atoll.algorithms import fedavg, knn_per, sgd
-from atoll.algorithms.memorizing import _best_share, _votes
+from atoll.algorithms.memorizing import _apart, _best_share, _labels, _probabilities, _votes
+from atoll.context import Ctx
 from atoll.engines.inprocess import InProcess
 from atoll.errors import InvalidData, NodeValueError
 from atoll.operations.training import SETTLED
@@ -110,6 +111,35 @@ def test_of_several_shares_the_least_loss_then_the_smallest():
     assert _best_share(unsure, sure, labels, 11) == 0
     assert _best_share(unsure, unsure, labels, 11) == 0
     assert _best_share(unsure, unsure[::-1], labels, 11) == 1
+
+
+def test_votes_weigh_by_distance_columns_and_scale():
+    store, labels = np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([0, 1])
+    near = _votes(store, labels, np.array([[0.0, 0.0]]), 2, 2, 5.0)
+    np.testing.assert_allclose(near[0, 1] / near[0, 0], np.exp(-25 / (2 * 5.0)), rtol=1e-12)
+
+
+def test_of_one_output_the_first_class_has_the_rest():
+    np.testing.assert_allclose(_probabilities(np.array([[0.7]])), [[1 / (1 + np.exp(0.7)), 1 / (1 + np.exp(-0.7))]])
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "out"), [(10, 0.3, 3), (10, 0.01, 1), (4, 1.0, 3), (2, 0.5, 1), (1, 0.5, 0), (9, 0.0, 0)]
+)
+def test_how_many_rows_choose_the_share(n, share, out):
+    store, left_out = _apart(n, share, Ctx(0, 0, 0, 0, {}, {}, (0,)))
+    assert len(left_out) == out
+    assert sorted([*store, *left_out]) == list(range(n))
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [(None, "none"), (np.zeros((3, 2)), r"float64 of shape \(3, 2\)"), (np.array([0, 3]), "from 0 to 2")],
+    ids=["none", "columns", "class"],
+)
+def test_labels_that_are_no_class_numbers(targets, said):
+    with pytest.raises(InvalidData, match=said):
+        _labels(targets, 3)
 
 
 def test_what_it_cannot_remember_is_refused():

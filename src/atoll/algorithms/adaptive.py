@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from atoll.algorithms.averaging import mean_change
-from atoll.algorithms.base import Algorithm, Rate, Told, algorithms, below_one, positive
+from atoll.algorithms.base import Algorithm, Rate, Told, algorithms
+from atoll.algorithms.settings import below_one, positive
 from atoll.specs import Spec
 from atoll.trees import Array, Tree
 

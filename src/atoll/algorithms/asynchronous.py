@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from atoll.algorithms.averaging import fedavg
-from atoll.algorithms.base import Algorithm, Arrivals, Rate, algorithms, at_least, positive
+from atoll.algorithms.base import Algorithm, Arrivals, Rate, algorithms
+from atoll.algorithms.settings import at_least, positive
 from atoll.errors import InvalidData, explain
 from atoll.specs import Spec
 

@@ -7,20 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from atoll.algorithms.base import (
-    Algorithm,
-    Done,
-    Drift,
-    Learner,
-    Rate,
-    Slope,
-    Told,
-    algorithms,
-    at_least,
-    positive,
-    share,
-    with_loss,
-)
+from atoll.algorithms.base import Algorithm, Done, Drift, Learner, Rate, Slope, Told, algorithms, share, with_loss
+from atoll.algorithms.settings import at_least, positive
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.specs import Spec

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from atoll.algorithms.base import Algorithm, Learner, Rate, Told, algorithms, at_least, positive, whole, with_loss
+from atoll.algorithms.base import Algorithm, Learner, Rate, Told, algorithms, with_loss
+from atoll.algorithms.settings import at_least, positive, whole
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.specs import Spec

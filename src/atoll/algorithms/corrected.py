@@ -7,22 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from atoll.algorithms.averaging import mean_change
-from atoll.algorithms.base import (
-    Algorithm,
-    Done,
-    Drift,
-    Learner,
-    Rate,
-    Slope,
-    Told,
-    algorithms,
-    at_least,
-    below_one,
-    one_of,
-    positive,
-    share,
-    with_loss,
-)
+from atoll.algorithms.base import Algorithm, Done, Drift, Learner, Rate, Slope, Told, algorithms, share, with_loss
+from atoll.algorithms.settings import at_least, below_one, one_of, positive
 from atoll.context import Ctx
 from atoll.rng import stream
 from atoll.specs import Spec

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from atoll.algorithms.base import Rate, at_least, positive
+from atoll.algorithms.base import Rate
+from atoll.algorithms.settings import at_least, positive
 from atoll.errors import InvalidData, explain
 
 __all__ = ["Local", "n_steps", "optimizer", "own", "sgd"]

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from atoll.algorithms.averaging import fedavg
-from atoll.algorithms.base import Algorithm, Done, Learner, Lies, Rate, Told, algorithms, share, whole, with_loss
+from atoll.algorithms.base import Algorithm, Done, Learner, Lies, Rate, Told, algorithms, share, with_loss
+from atoll.algorithms.settings import whole
 from atoll.context import Ctx
 from atoll.errors import InvalidData, UnknownName, closest, explain
 from atoll.specs import Spec

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import softmax
 
 from atoll.algorithms.averaging import fedavg
-from atoll.algorithms.base import Algorithm, Learner, Rate, algorithms, at_least, positive, whole
+from atoll.algorithms.base import Algorithm, Learner, Rate, algorithms
+from atoll.algorithms.settings import at_least, positive, whole
 from atoll.context import Ctx
 from atoll.errors import InvalidData, explain
 from atoll.specs import Spec

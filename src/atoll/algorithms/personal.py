@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from atoll.algorithms.averaging import fedavg
-from atoll.algorithms.base import Algorithm, Drift, Learner, Rate, Slope, algorithms, at_least, share, whole, with_loss
+from atoll.algorithms.base import Algorithm, Drift, Learner, Rate, Slope, algorithms, share, with_loss
+from atoll.algorithms.settings import at_least, whole
 from atoll.context import Ctx
 from atoll.specs import Spec
 from atoll.trees import Array, Tree

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from atoll.algorithms.base import at_least, positive, whole
+from atoll.algorithms.settings import at_least, positive, whole
 from atoll.specs import Registry
 
 __all__ = ["Schedule", "constant", "cosine", "inverse_sqrt", "schedules", "step_decay", "warmup"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -26,6 +27,7 @@ from atoll.recipes import (
     fit_over,
     meet_for,
     of_labels,
+    operations_of,
     supported,
 )
 from atoll.run import Run
@@ -55,6 +57,8 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
         How unequal classes are answered, where parameters are trained in rounds.
     callbacks : sequence of callable or None
         Called after every round, where parameters are trained in rounds.
+    resume : path-like or None
+        A checkpoint to go on from, or a folder of them, where parameters are trained in rounds.
     run_ : Run
         The record, once fitted.
     """
@@ -67,6 +71,7 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
     nodes_per_round: int | None
     balance: str | None
     callbacks: Sequence[Callback] | None
+    resume: str | os.PathLike[str] | None
     run_: Run
 
     def _answering(self) -> Any:
@@ -91,10 +96,13 @@ class OverNodes(Methods, MetaEstimatorMixin, BaseEstimator):
             raise InvalidData(
                 explain("an exact fit counts every row in the round that asked", got="late='next'", expected=expected)
             )
-        wish = Wish(self.method, self.local, self.rounds, self.nodes_per_round, self.balance, self.callbacks)
+        wish = Wish(
+            self.method, self.local, self.rounds, self.nodes_per_round, self.balance, self.callbacks, self.resume
+        )
         check_wish(self.estimator, wish, federation.n_nodes)
         check_wiring(self.estimator, wish, federation.plan, federation.n_nodes)
-        rounds = federation.rounds(name, self.trust)
+        asks = operations_of(self.estimator, self.method) if federation.remote else ()
+        rounds = federation.rounds(name, self.trust, asks=asks)
         rounds.wish = wish
         rounds.progress.start(f"{self.trust} {name} over {federation.n_nodes} nodes")
         try:

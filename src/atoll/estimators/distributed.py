@@ -63,6 +63,9 @@ class Distributed(OverNodes):
     callbacks : sequence of callable, optional
         Where the estimator is trained in rounds, called after every round with a `Trained`; one that returns True ends
         the training. See `atoll.training`.
+    resume : path-like, optional
+        Where the estimator is trained in rounds: a checkpoint that `atoll.training.checkpoint` wrote, or their folder.
+        `fit` over the same rows goes on from there to `rounds` in all, with the bits of a training that never ended.
     rule : Rule, optional
         Deadline, quorum and lateness of every round.
     journal : path-like, optional
@@ -113,6 +116,7 @@ class Distributed(OverNodes):
         nodes_per_round: int | None = None,
         balance: str | None = None,
         callbacks: Sequence[Callback] | None = None,
+        resume: str | os.PathLike[str] | None = None,
         rule: Rule | None = None,
         journal: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -130,6 +134,7 @@ class Distributed(OverNodes):
         self.nodes_per_round = nodes_per_round
         self.balance = balance
         self.callbacks = callbacks
+        self.resume = resume
         self.rule = rule
         self.journal = journal
         self.random_state = random_state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -43,6 +44,9 @@ class Federated(OverNodes):
     callbacks : sequence of callable, optional
         Where the estimator is trained in rounds, called after every round with a `Trained`; one that returns True ends
         the training. See `atoll.training`.
+    resume : path-like, optional
+        Where the estimator is trained in rounds: a checkpoint that `atoll.training.checkpoint` wrote, or their folder.
+        `fit` over the same rows goes on from there to `rounds` in all, with the bits of a training that never ended.
     engine : str, default="inprocess"
         Where nodes run when `fit` is given arrays; a `Federation` brings its own.
     n_workers : int, optional
@@ -86,6 +90,7 @@ class Federated(OverNodes):
         nodes_per_round: int | None = None,
         balance: str | None = None,
         callbacks: Sequence[Callback] | None = None,
+        resume: str | os.PathLike[str] | None = None,
         engine: str = "inprocess",
         n_workers: int | None = None,
     ) -> None:
@@ -96,6 +101,7 @@ class Federated(OverNodes):
         self.nodes_per_round = nodes_per_round
         self.balance = balance
         self.callbacks = callbacks
+        self.resume = resume
         self.engine = engine
         self.n_workers = n_workers
 

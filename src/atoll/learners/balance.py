@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import logsumexp, softmax
 
-from atoll.algorithms.base import positive
+from atoll.algorithms.settings import positive
 from atoll.errors import InvalidData, UnknownName, closest, explain
 from atoll.trees import Array
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
 
 from atoll.algorithms import Algorithm, Decentralized, Local, algorithms, decentralized
 from atoll.errors import InvalidData, UnknownName, UnsupportedEstimator, closest, explain
@@ -58,6 +60,8 @@ class Wish(NamedTuple):
         How unequal classes are answered.
     callbacks : sequence of callable or None
         Called after every round.
+    resume : path-like or None
+        A checkpoint to go on from, or a folder of them.
     """
 
     method: str | Algorithm | Decentralized | None = None
@@ -66,6 +70,7 @@ class Wish(NamedTuple):
     nodes_per_round: int | None = None
     balance: str | None = None
     callbacks: Sequence[Callable[[Any], Any]] | None = None
+    resume: str | os.PathLike[str] | None = None
 
     @property
     def algorithm(self) -> Algorithm:
@@ -278,6 +283,10 @@ def check_wish(estimator: Any, wish: Wish, n_nodes: int) -> None:
         raise InvalidData(explain("local says what nodes do", got=repr(wish.local), expected="sgd(…) or own(…)"))
     if callable(wish.callbacks):
         raise InvalidData(explain("callbacks are several", got=repr(wish.callbacks), expected="a list of functions"))
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if wish.resume is not None and (len(trained) > 1 or trained[0][0] is not last):
+        what = "a checkpoint is of one training over all rows, and here there are several, or one of a part"
+        raise InvalidData(explain(what, got=f"resume={wish.resume!r}", where=type(estimator).__name__))
     for part, recipe_of_it in trained:
         if recipe_of_it.check is not None:
             recipe_of_it.check(part, wish, n_nodes)

@@ -9,8 +9,10 @@ from sklearn.base import is_classifier
 
 from atoll.algorithms import Local
 from atoll.errors import InvalidData, explain
+from atoll.nets.flat import as_model
 from atoll.nets.skorched import KINDS, fitted_net, local_of, parts_of
 from atoll.recipes.base import TRAINED, Wish, recipe
+from atoll.recipes.resuming import going_on
 from atoll.rounds import Rounds
 from atoll.training import Course, check_answers, check_course
 from atoll.training.modules import train_module
@@ -49,7 +51,7 @@ def fit_net(estimator: Any, rounds: Rounds) -> Any:
     """Trained: a round is an epoch of the net's own optimizer on every node, and FedAvg averages what comes of it."""
     wish = rounds.wish if isinstance(rounds.wish, Wish) else Wish()
     net, module, loss = parts_of(estimator, rounds.run.seed)
-    course = _course(estimator, net, wish, len(rounds.schema.nodes))
+    course = going_on(rounds, wish, as_model(module), _course(estimator, net, wish, len(rounds.schema.nodes)))
     done = train_module(rounds, module, loss, course, str(estimator.device or "cpu"), wish.balance)
     classes = None
     if is_classifier(estimator):

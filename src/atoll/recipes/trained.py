@@ -30,6 +30,7 @@ from atoll.learners.mlp import layout_of, optimizer_of, views_of
 from atoll.recipes.base import TRAINED, Wish, recipe
 from atoll.recipes.checks import stand_ins
 from atoll.recipes.holding import Held, hold_back
+from atoll.recipes.resuming import going_on
 from atoll.recipes.seeding import random_state
 from atoll.rounds import Rounds
 from atoll.schema import Schema
@@ -155,7 +156,7 @@ def fit_mlp(estimator: Any, rounds: Rounds) -> Any:
     )  # fmt: skip
     arrays = {"estimator": _written(estimator, hidden_layer_sizes=tuple(layers[1:-1]))}
     program = Spec("sklearn.mlp", {"layers": layers, "out": estimator.out_activation_, "use": use}, arrays)
-    done = train_over(seen, program, model, course)
+    done = train_over(seen, program, model, going_on(seen, wish, model, course))
     return _finished(estimator, done, wish, buffered=bool(model.buffers.size))
 
 
@@ -396,7 +397,7 @@ def fit_sgd(estimator: Any, rounds: Rounds) -> Any:
     plain = {"class_weight": None, "n_jobs": None} if is_classifier(estimator) else {}
     arrays = {"estimator": _written(estimator, **plain), "class_weight": of_class}
     start = Model(_first(estimator, B, d, schema), np.zeros(0), layout)
-    done = train_over(seen, Spec("sklearn.sgd", settings, arrays), start, course)
+    done = train_over(seen, Spec("sklearn.sgd", settings, arrays), start, going_on(seen, wish, start, course))
     return _told(estimator, done, wish, schema)
 
 

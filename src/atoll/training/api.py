@@ -19,7 +19,7 @@ from atoll.rounds import Rounds
 from atoll.run import Run
 from atoll.selection import Selection, uniform
 from atoll.topology import is_mix
-from atoll.training.checkpoints import Checkpoint, check_resumed, read_checkpoint
+from atoll.training.checkpoints import Checkpoint, read_checkpoint, resumed
 from atoll.training.gossip import check_gossip
 from atoll.training.loop import Callback, Course, Judged, Trained, check_answers, check_course
 from atoll.training.modules import check_code_stays, nets_or_why, train_module
@@ -214,30 +214,21 @@ def train(
     found = None if resume is None else read_checkpoint(resume, nets.as_model(module))
     if found is not None:
         algorithm, local, random_state = _as_before(found, algorithm, local, random_state)
-        way, block = found.facts["way"] if way == "auto" else way, block or found.facts["block"]
     course = Course(
         algorithm if isinstance(algorithm, Algorithm) else fedavg(), local or sgd(), rounds, nodes_per_round,
         selection or uniform(), way, block, order, tuple(callbacks), pace=pace,
+        mixing=algorithm if isinstance(algorithm, Decentralized) else None,
         streams={i: federation.streams[node] for i, node in enumerate(federation.names) if federation.streams},
     )  # fmt: skip
-    check_course(course, federation.n_nodes)
     _check_algorithm(algorithm)
-    check_answers(course.algorithm, type(loss).__name__, classifies=type(loss).__name__ not in _OF_NUMBERS)
-    if isinstance(algorithm, Decentralized) or is_mix(federation.plan):
-        course = course._replace(mixing=algorithm if isinstance(algorithm, Decentralized) else None)
-        check_gossip(course, federation.plan, federation.n_nodes)
+    _check(course, federation, loss)
     judged = None if validation is None else Validation(validation, every)
     over = federation.rounds(type(module).__name__, name=name)
     if random_state is not None:
         over.run.seed = as_seed(random_state)
     if found is not None:
-        over.run.notes += [
-            f"goes on after round {found.at.step}",
-            *check_resumed(found, course, federation.plan, over.run),
-        ]
-        course = course._replace(start=found.at)
-    method = course.mixing or course.algorithm
-    over.progress.start(f"{method} of {type(module).__name__} over {federation.n_nodes} nodes")
+        course = resumed(found, course, federation.plan, over.run)
+    over.progress.start(f"{course.mixing or course.algorithm} of {over.run.estimator} over {federation.n_nodes} nodes")
     try:
         with over.ending(), one_thread():
             over.meet(classes=balance is not None)
@@ -247,6 +238,14 @@ def train(
         over.progress.stop()
     made = nets.load(copy.deepcopy(module), trained.model.w, trained.model.buffers)
     return TrainedModule(made, trained, over.run, None if judged is None else judged.run, left_out)
+
+
+def _check(course: Course, federation: Nodes, loss: Any) -> None:
+    """Refuse what contradicts itself, or the loss, before anybody is asked."""
+    check_course(course, federation.n_nodes)
+    check_answers(course.algorithm, type(loss).__name__, classifies=type(loss).__name__ not in _OF_NUMBERS)
+    if course.mixing is not None or is_mix(federation.plan):
+        check_gossip(course, federation.plan, federation.n_nodes)
 
 
 _OF_NUMBERS = ("GaussianNLLLoss", "HuberLoss", "L1Loss", "MSELoss", "PoissonNLLLoss", "SmoothL1Loss")

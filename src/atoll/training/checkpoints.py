@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from atoll.algorithms import Algorithm, Local, algorithms
-from atoll.algorithms.base import whole
 from atoll.algorithms.schedules import Schedule
+from atoll.algorithms.settings import whole
 from atoll.errors import InvalidData, MissingExtra, UnknownName, explain
 from atoll.learners import Model
 from atoll.run import Run
@@ -32,7 +32,7 @@ from atoll.trees import Tree
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Checkpoint", "check_resumed", "checkpoint", "load_checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "checkpoint", "load_checkpoint", "read_checkpoint", "resumed", "write_checkpoint"]
 
 _FORMAT = 1
 _NAME = re.compile(r"round-(\d+)\.safetensors")
@@ -197,7 +197,11 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, np.generic):
         return value.item()
-    return {"function": repr(value)} if callable(value) else value
+    if callable(value):
+        return {
+            "function": f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
+        }
+    return value
 
 
 def read_checkpoint(path: str | os.PathLike[str], model: Model) -> Checkpoint:
@@ -321,8 +325,8 @@ def _made(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     return found
 
 
-def check_resumed(found: Checkpoint, course: Course, wiring: Spec, run: Run) -> list[str]:
-    """Refuse to go on where the file does not hold everything that the rest of the training depends on.
+def resumed(found: Checkpoint, course: Course, wiring: Spec, run: Run) -> Course:
+    """A course that goes on from a checkpoint; the record notes where, and what is other than it was.
 
     Parameters
     ----------
@@ -337,14 +341,25 @@ def check_resumed(found: Checkpoint, course: Course, wiring: Spec, run: Run) -> 
 
     Returns
     -------
-    list of str
-        What is other than it was: then the rest of the training is not what it would have been.
+    Course
+        Computed the way it was, unless another was asked for.
 
     Raises
     ------
     InvalidData
-        With the reason.
+        If the file does not hold everything that the rest of the training depends on, or is of another.
     """
+    way, block = found.facts["way"] if course.way == "auto" else course.way, course.block or found.facts["block"]
+    course = course._replace(start=found.at, way=way, block=block)
+    if run.seed != found.seed:
+        hint = f"random_state={found.seed}"
+        raise InvalidData(explain("a training goes on with its seed", got=run.seed, expected=found.seed, hint=hint))
+    _check_resumed(found, course, wiring)
+    run.notes += [f"goes on after round {found.at.step}", *_changed(found, course, run)]
+    return course
+
+
+def _check_resumed(found: Checkpoint, course: Course, wiring: Spec) -> None:
     algorithm, layout = course.algorithm, found.at.model.layout
     bound = algorithm if algorithm.bind is None else algorithm.bind(layout)
     written = found.facts["algorithm"].get("name")
@@ -362,6 +377,11 @@ def check_resumed(found: Checkpoint, course: Course, wiring: Spec, run: Run) -> 
         what = f"nodes keep something of their own under {algorithm.spec.name}, which a checkpoint does not hold"
         raise InvalidData(explain(what, got="resume=", hint=hint))
     _check_state(found.at, bound)
+
+
+def _changed(found: Checkpoint, course: Course, run: Run) -> list[str]:
+    """What is other than it was: then the rest of the training is not what it would have been."""
+    algorithm = course.algorithm
     now = {
         "algorithm": {"name": algorithm.spec.name, "settings": _plain(algorithm.spec.settings)},
         "local": _plain(course.local._asdict()), "selection": repr(course.selection),

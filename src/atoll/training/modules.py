@@ -11,6 +11,8 @@ from atoll.errors import InvalidData, MissingExtra, Refused, explain
 from atoll.learners import Balance, balance_of, check_balance
 from atoll.rounds import Rounds
 from atoll.specs import Spec
+from atoll.topology import is_mix
+from atoll.training.allreduce import goes_round
 from atoll.training.balancing import class_counts
 from atoll.training.forecast import check_memory
 from atoll.training.loop import Course, Trained
@@ -111,8 +113,12 @@ def train_module(
     tilted = course.balance is not None and course.balance.kind != "sampler"  # such steps are taken node by node
     wanted = "sequential" if course.way == "auto" and tilted else course.way
     local, typical, asked = course.local.at(0), rows[len(rows) // 2], course.nodes_per_round or len(rows)
-    way = nets.chosen(wanted, net, course.algorithm, local, typical, device)
-    course = course._replace(way=way, block=course.block or nets.together(way, net, local, typical, asked))
+    if _by_themselves(rounds, course):
+        way, block = "sequential", 1
+    else:
+        way = nets.chosen(wanted, net, course.algorithm, local, typical, device)
+        block = course.block or nets.together(way, net, local, typical, asked)
+    course = course._replace(way=way, block=block)
     rounds.run.notes.append(f"local training was computed the {way} way, {_nodes(course.at_once)} at once")
     check_memory(rounds, model, course, device)
     suits(rounds, program, model, course)
@@ -120,6 +126,14 @@ def train_module(
         held_out.begin(program, model, course)
         course = course._replace(callbacks=(held_out, *course.callbacks))
     return train_over(rounds, program, model, course)
+
+
+def _by_themselves(rounds: Rounds, course: Course) -> bool:
+    """Whether each node is asked by itself: then there are no blocks to compute together."""
+    link = rounds.link
+    serverless = course.mixing is not None or is_mix(link.plan)
+    apart = link.remote is not None or link.rule.deadline is not None
+    return serverless or apart or goes_round(course, link.plan, len(rounds.schema.nodes))
 
 
 def _nodes(n: int) -> str:

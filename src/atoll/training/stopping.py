@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-from atoll.algorithms.base import at_least, whole
+from atoll.algorithms.settings import at_least, whole
 from atoll.errors import InvalidData, explain
 from atoll.training.loop import Trained
 

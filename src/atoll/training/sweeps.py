@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from atoll.algorithms import Algorithm, Decentralized
-from atoll.algorithms.base import whole
+from atoll.algorithms.settings import whole
 from atoll.display import aligned, data_frame, html_table, shown
 from atoll.errors import InvalidData, explain
 from atoll.training.api import TrainedModule, train

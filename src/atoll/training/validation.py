@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from atoll.algorithms.base import whole
+from atoll.algorithms.settings import whole
 from atoll.combine import Sum
 from atoll.errors import InvalidData, explain
 from atoll.learners import Model
