@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-input -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check static test test-thorough test-browser bench tables experiments docs
+.PHONY: help setup demo check static test test-thorough test-browser fuzz bench tables experiments docs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ test-browser: $(VENV)/.dev  ## the dashboard in a real browser; needs Chromium o
 	@$(INSTALL) --editable '.[browser]'
 	$(BIN)/pytest tests/silo/test_browser.py
 
+fuzz: $(VENV)/.dev  ## damaged input for all that reads, and every path of a coordinator as it describes itself
+	@$(INSTALL) --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz_wire.py --cases 1000000
+	$(BIN)/python tests/fuzz/silo.py --cases 1000000
+	$(BIN)/python tests/fuzz/openapi.py --cases 20000
+
 bench: $(VENV)/.dev  ## measure every speed claim of the README, each as a ratio within one run
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
@@ -44,7 +50,7 @@ tables: $(VENV)/.dev  ## measure again what docs/supported.md and docs/exactness
 	$(BIN)/python docs/tables.py
 
 experiments: $(VENV)/.dev  ## measure again what docs/experiments.md says
-	$(BIN)/python benchmarks/heterogeneity.py 20 300 5 page
+	$(BIN)/python benchmarks/heterogeneity.py 30 1000 5 page
 	$(BIN)/python benchmarks/digits_by_label.py 5 page
 
 docs: $(VENV)/.dev  ## build the documentation into docs/_build, warnings as errors

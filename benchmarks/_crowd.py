@@ -108,8 +108,11 @@ class Member:
         self._signer = Signer(key)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, method: str, target: str, kind: type[T], body: object = None) -> T:
-        """Send a request (bytes as they are, anything else as JSON); the body of its answer."""
+    async def ask(self, method: str, target: str, kind: type[T], body: object = None, beat: float = 0.0) -> T:
+        """Send a request (bytes as they are, anything else as JSON); the body of its answer.
+
+        With `beat`, an empty line is sent every so many seconds until it comes, as nodes do.
+        """
         octets = isinstance(body, bytes)
         data = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         fields = self._signer.headers(method, target, None if body is None else hashlib.sha256(data).digest())
@@ -119,7 +122,12 @@ class Member:
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         reader, writer = await self._connected()
         writer.write(f"{method} {target} HTTP/1.1\r\nHost: coordinator\r\n{head}\r\n".encode() + data)
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        beating = asyncio.get_running_loop().create_task(_beating(writer, beat)) if beat else None
+        try:
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        finally:
+            if beating is not None:
+                beating.cancel()
         found = await reader.readexactly(int(answer.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         if b" 200 " not in answer.partition(b"\r\n")[0]:
             raise RuntimeError(f"{method} {target}: {found.decode()}")
@@ -135,6 +143,12 @@ class Member:
         """Hang up."""
         if self._streams is not None:
             self._streams[1].transport.abort()
+
+
+async def _beating(writer: asyncio.StreamWriter, beat: float) -> None:
+    while True:
+        await asyncio.sleep(beat)
+        writer.write(b"\r\n")
 
 
 async def together(

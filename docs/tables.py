@@ -2,6 +2,8 @@
 
     python docs/tables.py supported exactness methods
 
+Two of them are no pages: `words` says what operations disclose, and `asked` which of them estimators ask.
+
 What is measured are the examples of `tests/examples`, over their data sets, partitions and numbers of nodes.
 """
 
@@ -20,6 +22,7 @@ import sklearn
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
+import asked  # noqa: E402
 from methods import methods  # noqa: E402
 
 from atoll import Federated, Federation  # noqa: E402
@@ -238,10 +241,12 @@ def words() -> str:
 def main() -> None:
     """Write the pages that are asked for."""
     warnings.simplefilter("ignore")
-    for name in sys.argv[1:] or [*PAGES, "words"]:
-        if name == "words":
-            WORDS.write_text(words() + "\n", encoding="utf-8")
-            print(f"wrote {WORDS}")
+    data = {"words": (WORDS, lambda: words() + "\n"), "asked": (asked.TABLE, asked.written)}
+    for name in sys.argv[1:] or [*PAGES, *data]:
+        if name in data:
+            path, write = data[name]
+            path.write_text(write(), encoding="utf-8")
+            print(f"wrote {path}")
             continue
         (HERE / f"{name}.md").write_text(PAGES[name](), encoding="utf-8")
         print(f"wrote docs/{name}.md")

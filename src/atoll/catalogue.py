@@ -22,7 +22,7 @@ from atoll.estimators import Distributed
 from atoll.recipes import Recipe, supported
 from atoll.run import Run
 
-__all__ = ["Entry", "catalogue", "public_name"]
+__all__ = ["Entry", "catalogue", "public_name", "run_of"]
 
 _NODES, _ROWS = 4, 240
 _MADE_OF_OTHERS = (CalibratedClassifierCV, ColumnTransformer, FeatureUnion, Pipeline)
@@ -97,15 +97,30 @@ def _measured(kind: type, way: Recipe, n_features: int, n_classes: int) -> Entry
     module, _, name = public_name(kind).rpartition(".")
     if issubclass(kind, _MADE_OF_OTHERS):
         return Entry(module, name, way.method, "of its steps", None, None, (), False)
-    run = _run_of(kind(), way.method, n_features, n_classes)
+    run = run_of(kind(), way.method, n_features, n_classes)
     what = {} if run is None else {d.what: None for d in run.disclosures() if d.op != "describe.schema"}
     described = "trained" if way.trained else "generic" if not way.exact else "iterative" if way.iterative else "exact"
     rounds, sent = (None, None) if run is None else (run.rounds, run.bytes_up // len(run.nodes))
     return Entry(module, name, way.method, described, rounds, sent, tuple(what), way.asks)
 
 
-def _run_of(estimator: Any, method: str, n_features: int, n_classes: int) -> Run | None:
-    """The record of a fit; None where the generated rows do not suit the estimator."""
+def run_of(estimator: Any, method: str, n_features: int = 10, n_classes: int = 2) -> Run | None:
+    """The record of a fit to generated rows.
+
+    Parameters
+    ----------
+    estimator : estimator
+        What is fitted.
+    method : str
+        The way to fit it.
+    n_features, n_classes : int
+        Columns and classes.
+
+    Returns
+    -------
+    Run or None
+        None where the generated rows do not suit the estimator.
+    """
     rng = np.random.default_rng(0)
     code = np.arange(_ROWS) % n_classes
     X = rng.integers(0, 5, size=(_ROWS, n_features)) + (0.25 * code[:, None])

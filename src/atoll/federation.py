@@ -13,12 +13,20 @@ from sklearn.model_selection import GridSearchCV
 from atoll.datasets import Stream, open_rows
 from atoll.engines import Remote
 from atoll.errors import InvalidData, explain
-from atoll.evaluation import Description, Evaluation, count_classes, describe, evaluate, subject_of
+from atoll.evaluation import (
+    Description,
+    Evaluation,
+    count_classes,
+    describe,
+    evaluate,
+    operations_for,
+    subject_of,
+)
 from atoll.messages import DEFAULT_RULE, Rule, digest
 from atoll.models import to_bytes
 from atoll.nodes import Nodes, counted, numbered, weighed
 from atoll.partition import PartitionReport, by_column, split
-from atoll.recipes import meet_for
+from atoll.recipes import meet_for, operations_of
 from atoll.rng import as_seed
 from atoll.search import check_candidates, search
 from atoll.shards import Shard, as_target
@@ -79,6 +87,7 @@ class Federation(Nodes):
         verbose: int | None = None,
         max_norm: float | None = None,
         patience: float = 300.0,
+        models: Sequence[Any] = (),
     ) -> Federation:
         """Reach nodes that keep their rows, through their coordinator.
 
@@ -110,6 +119,9 @@ class Federation(Nodes):
             Largest Euclidean norm that one node's contribution to a round of training may have; any by default.
         patience : float, default=300.0
             Seconds for which a coordinator that cannot be reached is tried again.
+        models : sequence of estimator, optional
+            What is going to be fitted. Owners who have not allowed it are shown everything that these ask, so that they
+            can allow it in one go; a fit tells them that too, but not before it begins.
 
         Returns
         -------
@@ -127,6 +139,7 @@ class Federation(Nodes):
         remote = Remote(
             url, data, tuple(sorted(nodes or ())), home=None if home is None else os.fspath(home),
             rule=(rule or DEFAULT_RULE).validated(), patience=patience,
+            asks=tuple(sorted({op for model in models for op in operations_of(model)})),
         )  # fmt: skip
         return cls(
             remote, engine="silos", rule=rule, run=run, random_state=random_state, verbose=verbose, max_norm=max_norm
@@ -385,7 +398,7 @@ class Federation(Nodes):
         """
         found = subject_of(model, scoring)
         what = digest([to_bytes(found.model), [w.name for w in found.wanted], per_node, sample_weight, bins])
-        rounds = self.rounds(found.name, name=f"evaluate-{what[:16]}")
+        rounds = self.rounds(found.name, name=f"evaluate-{what[:16]}", asks=operations_for(found, bins))
         with rounds.ending():
             rounds.meet(classes=found.task == "classes")  # the model refuses values that it cannot take
             return evaluate(rounds, found.model, scoring, per_node=per_node, sample_weight=sample_weight, bins=bins)
@@ -444,7 +457,8 @@ class Federation(Nodes):
         """
         name = type(estimator).__name__
         check_candidates(estimator, grid, scoring, refit)
-        rounds = self.rounds(f"a search over {name}", name=f"search-{name}")
+        asks = operations_of(estimator) if self.remote else ()
+        rounds = self.rounds(f"a search over {name}", name=f"search-{name}", asks=asks)
         with rounds.ending():
             seen = meet_for(estimator, rounds)
             found = search(seen, estimator, grid, scoring=scoring, cv=cv, refit=refit, error_score=error_score)

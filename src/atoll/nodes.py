@@ -145,7 +145,9 @@ class Nodes:
         self._attachment = attachment
         return attachment
 
-    def rounds(self, estimator: str, trust: str = "federated", name: str | None = None) -> Rounds:
+    def rounds(
+        self, estimator: str, trust: str = "federated", name: str | None = None, asks: Sequence[str] = ()
+    ) -> Rounds:
         """Open a run.
 
         Parameters
@@ -158,6 +160,8 @@ class Nodes:
             Of the run in the journal. By default it is the federation's `run` for the first fit, and once that is done
             ``july.2`` for the second: a script with several fits finds each again. Where nodes keep their rows `name`
             is added to the federation's, for their coordinator knows the runs of many.
+        asks : sequence of str
+            Operations that the run may come to ask; owners who keep their rows are told.
 
         Returns
         -------
@@ -169,7 +173,7 @@ class Nodes:
             self._last = run
         engine, key = self.live() if self.remote else (None, "")
         if isinstance(engine, Reporting):
-            engine.begin(key, run.name, estimator)
+            engine.begin(key, run.name, estimator, asks)
         return Rounds(self, run, reporter(self.verbose))
 
     def _fit(self) -> str:

@@ -132,6 +132,17 @@ def test_logging_in_and_looking_after_runs(atoll, tmp_path, monkeypatch):
         assert "did you mean 'study'" in said.err
         assert "given up" in atoll("runs", "end", "study").out
         assert json.loads(atoll("runs", "--json").out)["runs"][0]["state"] == "failed"
+        counting = "attach-0123456789abcdef"
+        client.put(f"/v1/runs/{counting}", api.Opened, opening)
+        assert counting not in atoll("runs", "list").out
+        assert [run["name"] for run in atoll("runs", "list", "--all", "--json").data()["runs"]] == [counting, "study"]
+        said = atoll("runs", "forget", counting)
+        assert (said.status, "--yes to give it up" in said.err) == (2, True)
+        assert "deleted with its 0 sums" in atoll("runs", "forget", counting, "--yes").out
+        said = atoll("runs", "forget", "study", "--owner", "accra")
+        assert (said.status, "accra has no run 'study'" in said.err) == (2, True)
+        assert atoll("runs", "forget", "study", "--json").data()["forgotten"][0]["name"] == "study"
+        assert atoll("runs", "list", "--all").out == "no runs yet\n"
         e.close()
         by.close()
 

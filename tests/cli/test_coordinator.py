@@ -17,7 +17,7 @@ import pytest
 
 from atoll.silo import api, tokens
 from atoll.silo.home import Profile
-from silo.serving import Caller, join, running
+from silo.serving import Caller, admin, join, joined, open_run, running
 
 SCRIPT = Path(sys.executable).parent / "atoll"
 Atoll = Callable[..., Any]
@@ -95,8 +95,29 @@ def test_the_folder_of_one_that_is_not_running_is_enough(atoll: Atoll, tmp_path:
     assert "not running" in refused.err
 
 
+def test_runs_of_long_ago_are_forgotten(atoll: Atoll, tmp_path: Path) -> None:
+    folder = tmp_path / "coordinator"
+    with running(folder) as coordinator:
+        by = admin(coordinator)
+        joined(by, "bay").close()
+        for name in ("july", "august", "open"):
+            open_run(by, ("bay",), name).read(api.Opened)
+        for name in ("july", "august"):
+            by.ask("POST", f"/v1/runs/{name}/end", api.Ending(state="done"))
+        said = atoll("coordinator", "forget")
+        assert (said.status, "--older-than 90" in said.err) == (2, True)
+        assert atoll("coordinator", "forget", "--older-than", "1").out.startswith("0 runs are deleted")
+        found = atoll("coordinator", "forget", "--older-than", "0", "--json").data()["forgotten"]
+        assert found == [{"name": "august", "owner": "admin"}, {"name": "july", "owner": "admin"}]
+        by.ask("POST", "/v1/runs/open/end", api.Ending(state="failed"))
+        by.close()
+    assert atoll("coordinator", "forget", "--older-than", "0").out.startswith("1 run is deleted")
+    assert atoll("coordinator", "forget", "--older-than", "0").out.startswith("0 runs")
+
+
 def test_json_and_a_proxy(tmp_path: Path) -> None:
-    words = ("c", "-p", "0", "--behind-proxy", "--url", "https://silos.example.org", "--json")
+    words = ("c", "-p", "0", "--behind-proxy", "--forwarded", "--failures", "0")
+    words += ("--url", "https://silos.example.org", "--json")
     with started(*words, cwd=tmp_path) as (process, lines):
         data = json.loads("\n".join(lines))
         assert (data["url"], data["certificate"]) == ("https://silos.example.org", None)

@@ -19,9 +19,12 @@ import numpy as np
 from atoll import wire
 from atoll.messages import DEFAULT_RULE, Exchange, Rule
 from atoll.silo import api, tokens
+from atoll.silo.errors import SiloError
 from atoll.silo.home import Profile
 from atoll.silo.keys import Key
 from atoll.silo.server import Coordinator
+from atoll.silo.server.details import errors_of
+from atoll.silo.server.routes import find
 from atoll.silo.signing import Signer
 from atoll.silo.tasks import Blob, Task, blob_of, signed_text
 from atoll.specs import Spec
@@ -34,6 +37,7 @@ __all__ = [
     "Answer",
     "Caller",
     "admin",
+    "assert_described",
     "join",
     "joined",
     "numbers",
@@ -137,6 +141,7 @@ class Caller:
             raise
         if response.will_close:
             self.close()
+        assert_described(method, target, answer)
         return answer
 
     @contextmanager
@@ -154,6 +159,19 @@ class Caller:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def assert_described(method: str, target: str, answer: Answer) -> None:
+    """What is refused is refused by a code that the description of the path has; a mistake (500) has none."""
+    if answer.status < 400 or answer.status == 500 or answer.headers["content-type"] != "application/problem+json":
+        return
+    try:
+        route, _ = find(method, target.partition("?")[0])
+    except SiloError:
+        return
+    if answer.body:  # there is none for HEAD
+        code = msgspec.json.decode(answer.body)["code"]
+        assert code in errors_of(route).get(str(answer.status), ()), f"{method} {route.path} may not say {code}"
 
 
 @contextmanager

@@ -114,6 +114,15 @@ def test_unfinished_uploads_are_bounded(site):
     assert site.broker.uploads.begin("node-000", Blob("f" * 64, 5)) == 0
 
 
+def test_uploads_that_are_refused_are_not_remembered(site):
+    for i in range(256):
+        site.broker.uploads.begin("alice", Blob(f"{i:064x}", 5))
+    for i in range(256, 300):
+        with pytest.raises(errors.Rate):
+            site.broker.uploads.begin("alice", Blob(f"{i:064x}", 5))
+    assert len(site.broker.uploads._staged) == 256
+
+
 def test_two_members_upload_the_same_bytes_each_for_itself(site):
     blob = blob_of(DATA)
     upload(site.broker, "alice", DATA)

@@ -205,7 +205,8 @@ class TestRuns:
         assert (found.inline or found.path.read_bytes()) == b"b" * size
         assert len(list(broker.folder.glob("blobs/*/*"))) == (size > INLINE)
         blob = upload(broker, "alice", b"c" * size)
-        broker.save("alice", "run", blob)
+        for _ in range(2):  # once more, since an answer may be lost
+            assert broker.save("alice", "run", blob) == blob
         assert broker.saved("alice", "run").blob == blob
         assert len(list(broker.folder.glob("blobs/*/*"))) == 1
         for member, digest in (("node-000", blob.digest), ("alice", blob_of(b"b" * size).digest)):

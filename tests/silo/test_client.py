@@ -206,6 +206,27 @@ def test_an_upload_whose_answer_is_lost_goes_on():
     assert heard[1].body == data
 
 
+def test_an_upload_that_a_coordinator_forgot_is_begun_again():
+    def answer(i, heard):
+        if heard.method == "POST":
+            return said(api.Uploaded(offset=0, done=False))
+        return problem(errors.NotFound("not begun")) if i < 4 else said(api.Uploaded(offset=3, done=True))
+
+    with scripted(answer) as (mine, heard):
+        assert mine.upload(b"abc") == blob_of(b"abc")
+    assert [h.method for h in heard] == ["POST", "PATCH"] * 3
+
+
+def test_an_upload_that_is_never_known_is_given_up():
+    never = said(api.Uploaded(offset=0, done=False))
+    with (
+        scripted(lambda i, h: never if h.method == "POST" else problem(errors.NotFound("no"))) as (mine, heard),
+        pytest.raises(errors.NotFound),
+    ):
+        mine.upload(b"abc")
+    assert len(heard) < 20
+
+
 def test_a_conflict_that_stays_is_raised():
     stays = said(api.Uploaded(offset=0, done=False))
     with (

@@ -19,6 +19,9 @@ from atoll.algorithms import sgd
 from atoll.engines import close_all
 from atoll.errors import NodeFailed
 from atoll.silo.local import federation
+from atoll.silo.node.folder import Folder
+from atoll.silo.node.policy import START
+from atoll.silo.node.requests import approve, open_requests
 from cases import data
 from silo.processes import atoll
 
@@ -133,6 +136,26 @@ def test_what_was_not_allowed_is_asked_again_under_the_name_of_its_run(site):
     fitted = Federated(LogisticRegression(max_iter=500)).fit(there(site, run="allowed-later"))
     ours = Federated(LogisticRegression(max_iter=500)).fit(here())
     assert fitted.estimator_.coef_.tobytes() == ours.estimator_.coef_.tobytes()
+
+
+def test_owners_approve_once_what_a_model_asks(site):
+    folders = [Folder(site.home / "nodes" / name) for name in PARTS]
+    whole = [folder.policy.read_text() for folder in folders]
+    try:
+        for folder in folders:
+            folder.policy.write_text(START)
+            (folder / "requests.json").unlink(missing_ok=True)
+        with pytest.raises(NodeFailed, match="NotApproved"):
+            there(site, models=[KNeighborsClassifier()])
+        for folder in folders:
+            (request,) = open_requests(folder)
+            assert approve(folder, request.id).operations == ("describe.rows", "describe.schema", "neighbors.nearest")
+        ours, theirs = (Federated(KNeighborsClassifier(3)).fit(f) for f in (here(), there(site)))
+        assert ours.predict(X).tolist() == theirs.predict(X).tolist()
+        assert not any(map(open_requests, folders))
+    finally:
+        for folder, text in zip(folders, whole, strict=True):
+            folder.policy.write_text(text)
 
 
 def test_logs_verify(site):

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 import atoll
 from atoll import Distributed, Federated, Federation, Rule
@@ -20,6 +22,7 @@ from atoll.algorithms import scaffold, sgd
 from atoll.combine import Sum
 from atoll.engines import Remote, close_all, live
 from atoll.errors import InvalidData, JournalMismatch, MissingExtra, NodeFailed, NotAvailable, Refused
+from atoll.recipes import operations_of
 from atoll.shards import Shard
 from atoll.silo import engine, errors
 from atoll.silo.durable import watch
@@ -130,6 +133,46 @@ def test_a_search_an_evaluation_and_a_description_go_over_silos(twin):
     assert ours.describe().columns == theirs.describe().columns
     assert ours.report().counts.tolist() == theirs.report().counts.tolist()
     assert {run.state for run in twin.runs.values()} == {"done"}
+
+
+def test_what_a_run_may_ask_is_declared_with_every_question(twin):
+    sites = connect(models=[KNeighborsClassifier(), PCA()])
+    (task,) = twin.tasks
+    assert task.exchange.op == "describe.rows"
+    assert task.asks == tuple(sorted({*operations_of(KNeighborsClassifier()), *operations_of(PCA())}))
+    model = Federated(KNeighborsClassifier(3)).fit(sites)
+    model.predict(X[:5])
+    told = [(task.exchange.op, task.asks) for task in twin.tasks[1:]]
+    asks = ("describe.schema", "neighbors.nearest")
+    assert told == [("describe.schema", asks), ("neighbors.nearest", asks)], "also after the fit has ended"
+    Federated(DecisionTreeClassifier(random_state=0), method="vote").fit(connect())
+    assert [task.asks for task in twin.tasks[-3:]] == [(), *[("describe.schema", "generic.fit", "generic.vote")] * 2]
+
+
+@pytest.mark.parametrize("bins", [None, 16])
+@pytest.mark.parametrize("scoring", [None, "accuracy", ["roc_auc_ovr", "neg_log_loss"]], ids=str)
+def test_an_evaluation_asks_what_it_declares(twin, scoring, bins):
+    sites = connect()
+    model = GaussianNB().fit(X, Y)
+    del twin.tasks[:]
+    sites.evaluate(model, scoring, bins=bins)
+    declared = {task.asks for task in twin.tasks}
+    assert {task.exchange.op for task in twin.tasks} == set(*declared)
+
+
+def test_an_attach_that_a_person_interrupts_is_over(twin):
+    twin.failing = []
+    said = twin.get
+
+    def interrupted(*args, **more):
+        if twin.asked:
+            raise KeyboardInterrupt
+        return said(*args, **more)
+
+    twin.get = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        connect()
+    assert [run.state for run in twin.runs.values()] == ["failed"]
 
 
 def test_every_fit_has_a_name_of_its_own_unless_one_is_given(twin):

@@ -108,3 +108,9 @@ def test_static_files_need_no_login(site: Site) -> None:
 @pytest.mark.parametrize("path", ["/", "/log", "/runs/ada/july", "/nodes/bay"])
 def test_pages_need_a_login(site: Site, path: str) -> None:
     assert site.looker.ask("GET", path, signed={}).status == 401
+
+
+def test_a_signature_opens_no_page(site: Site) -> None:
+    for path in ("/", "/log", "/live"):
+        answer = site.leader.ask("GET", path)
+        assert (answer.status, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")

@@ -473,6 +473,16 @@ def events_from_nowhere(s: Scene) -> Answer:
 
 
 @case("malformed")
+def events_from_a_number_and_from_none(s: Scene) -> Answer:
+    return s.asker.ask("GET", "/v1/events?after=now", headers={"Last-Event-ID": "5"})
+
+
+@case("malformed")
+def what_is_kept_in_no_known_form(s: Scene) -> Answer:
+    return s.asker.ask("PUT", "/v1/runs/run/state", b"x", headers={"Atoll-Body": "tree"})
+
+
+@case("malformed")
 def an_answer_of_an_unknown_kind(s: Scene) -> Answer:
     return s.node.ask("POST", s.path(), b"x", headers={"Atoll-Body": "guess"})
 

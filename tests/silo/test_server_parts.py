@@ -284,7 +284,7 @@ def test_every_path_is_found_and_its_parts_decoded() -> None:
         ("GET", "", NotFound),
         ("GET", "/v1/work/", NotFound),
         ("POST", "/v1/work", Method),
-        ("DELETE", "/v1/runs/a", Method),
+        ("DELETE", "/v1/runs", Method),
         ("BREW", "/healthz", Method),
         ("GET", "/v1/runs/%ff/state", Malformed),
     ],

@@ -39,7 +39,13 @@ RUNS = (
         "runs list",
         "runs at a coordinator, the last changed first",
         "atoll runs list --at https://coordinator:8443",
-        {"which": (Option("last", whole(1), "N", "so many runs (default 20)", 20),), "where": (_AT, _HOME)},
+        {
+            "which": (
+                Option("last", whole(1), "N", "so many runs (default 20)", 20),
+                Option("all", None, "", "also those that only counted rows, as every Federation.connect does"),
+            ),
+            "where": (_AT, _HOME),
+        },
     ),
     Command(
         "runs show",
@@ -57,5 +63,20 @@ RUNS = (
         "NAME",
         "name of a run of yours",
         "The rounds that were answered stay, and the run goes on where it was when its program is run again.",
+    ),
+    Command(
+        "runs forget",
+        "delete a run with its sums at the coordinator",
+        "atoll runs forget study",
+        {
+            "which": (
+                Option("yes", None, "", "also a run that has not ended, which is given up"),
+                Option("owner", text, "WHO", "whose run it is, for an admin (default one's own)"),
+            ),
+            "where": (_AT, _HOME),
+        },
+        "NAME",
+        "name of a run",
+        "The logs of nodes stay; atoll coordinator forget deletes all runs of long ago.",
     ),
 )

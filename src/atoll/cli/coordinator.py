@@ -12,7 +12,7 @@ from atoll.cli import show
 from atoll.errors import InvalidData, explain
 
 if TYPE_CHECKING:
-    from atoll.silo.api import Invitation, Login, Member
+    from atoll.silo.api import Invitation, Login, Member, RunStatus
     from atoll.silo.broker import Broker
     from atoll.silo.client import Client
     from atoll.silo.server import Coordinator, Folder
@@ -35,6 +35,7 @@ def execute(args: Namespace) -> int:
     """
     actions: dict[str, Callable[[Namespace], int]] = {
         "start": _start, "invite": _invite, "members": _members, "revoke": _revoke, "login": _login,
+        "forget": _forget,
     }  # fmt: skip
     return actions[args.command.partition(" ")[2]](args)
 
@@ -44,7 +45,8 @@ def _start(args: Namespace) -> int:
 
     coordinator = Coordinator(
         args.DIR, host=args.host or "127.0.0.1", port=args.port, url=args.url, behind_proxy=args.behind_proxy,
-        lost_after=args.lost_after or 60.0,
+        lost_after=args.lost_after or 60.0, failures=600 if args.failures is None else args.failures,
+        forwarded=args.forwarded,
     )  # fmt: skip
     coordinator.run(lambda running: _told(running, args))
     show.say("the coordinator has ended\n")
@@ -126,6 +128,51 @@ def _login(args: Namespace) -> int:
     if args.open:
         _browse(found.url)
     return 0
+
+
+def _forget(args: Namespace) -> int:
+    """Delete runs that ended long ago; one after the other, so that the coordinator goes on answering meanwhile."""
+    if args.older_than is None:
+        hint = "--older-than 90; one run by its name: atoll runs forget NAME"
+        raise InvalidData(explain("which runs are to be deleted?", hint=hint))
+    before = time.time() - 86400 * args.older_than
+    found = _ask(
+        args, lambda client: _forgotten_there(client, before), lambda broker, _: _forgotten_here(broker, before)
+    )
+    if args.json:
+        show.emit_json({"forgotten": [{"name": run.name, "owner": run.owner} for run in found]})
+    else:
+        many = "1 run is" if len(found) == 1 else f"{len(found)} runs are"
+        show.emit(f"{many} deleted with {sum(run.exchanges for run in found)} sums; the logs of nodes stay\n")
+    return 0
+
+
+def _forgotten_there(client: Client, before: float) -> list[RunStatus]:
+    import contextlib
+    from urllib.parse import quote
+
+    from atoll.silo.api import Done, RunStatus
+    from atoll.silo.errors import NotFound
+
+    found = _ended(client.get("/v1/runs", list[RunStatus]), before)
+    for run in found:
+        path = f"/v1/runs/{quote(run.name, safe='')}?owner={quote(run.owner, safe='')}"
+        with contextlib.suppress(NotFound):  # its owner was faster, or an answer was lost
+            client.delete(path, Done)
+    return found
+
+
+def _forgotten_here(broker: Broker, before: float) -> list[RunStatus]:
+    from atoll.silo.server import ADMIN
+
+    found = _ended(broker.runs(), before)
+    for run in found:
+        broker.forget_run(run.owner, run.name, by=ADMIN)
+    return found
+
+
+def _ended(runs: list[RunStatus], before: float) -> list[RunStatus]:
+    return [run for run in runs if run.state in ("done", "failed") and run.changed <= before]
 
 
 def _ask(args: Namespace, there: Callable[[Client], Any], here: Callable[[Broker, Folder], Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from atoll.silo.node.policy import Rule
 
 __all__ = ["execute"]
+
+_GRACE = 0.5  # seconds for the task in hand, where a node is ended
 
 
 def execute(args: Namespace) -> int:
@@ -101,7 +104,7 @@ def _answer(folder: Folder) -> int:
     from atoll.silo.node.agent import Agent
 
     with folder.running():
-        agent = Agent(folder, say=lambda line: show.say(f"{line}\n"))
+        agent = Agent(folder, say=lambda line: show.say(f"{line}\n"), grace=_GRACE)
         interrupted: list[int] = []
 
         def end(number: int, _: object) -> None:
@@ -115,6 +118,10 @@ def _answer(folder: Folder) -> int:
         finally:
             for number, handler in before:
                 signal.signal(number, handler)
+        if agent.busy:  # such a thread cannot be ended, and must not meet an interpreter that is taken down
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130 if signal.SIGINT in interrupted else 0)
         if signal.SIGINT in interrupted:
             raise KeyboardInterrupt
     return 0

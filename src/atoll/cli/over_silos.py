@@ -67,7 +67,7 @@ def run_at(settings: Settings, estimator: Any, args: Namespace) -> int:
     table = None if settings.file is None else _own_rows(settings, estimator, task)
     federation = Federation.connect(
         str(settings.at), settings.data, nodes=settings.sites or None, rule=Rule(settings.deadline, settings.quorum),
-        run=settings.name, random_state=settings.seed, verbose=0 if settings.quiet else None,
+        run=settings.name, random_state=settings.seed, verbose=0 if settings.quiet else None, models=[estimator],
     )  # fmt: skip
     begin = time.perf_counter()
     model = Federated(estimator, method=settings.method).fit(federation)

@@ -1,7 +1,8 @@
-"""``atoll runs``: which runs there are at a coordinator, how far they are, and giving one up."""
+"""``atoll runs``: which runs there are at a coordinator, how far they are, giving one up, and deleting one."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from atoll.cli import show
-from atoll.errors import closest, explain
+from atoll.errors import InvalidData, closest, explain
 from atoll.run import human_bytes
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def execute(args: Namespace) -> int:
     from atoll.silo.client import Client
     from atoll.silo.home import Profile
 
-    actions: dict[str, Callable[[Namespace, Client, Profile], int]] = {"list": _list, "show": _show, "end": _end}
+    actions: dict[str, Callable[[Namespace, Client, Profile], int]] = {
+        "list": _list, "show": _show, "end": _end, "forget": _forget,
+    }  # fmt: skip
     profile = Profile.find(args.at, args.home)
     client = Client(profile, patience=_PATIENCE)
     try:
@@ -50,7 +53,9 @@ def execute(args: Namespace) -> int:
 
 
 def _list(args: Namespace, client: Client, profile: Profile) -> int:
-    found = _runs(client)[: args.last or 20]
+    from atoll.silo.api import counts_rows
+
+    found = [run for run in _runs(client) if args.all or not counts_rows(run.name)][: args.last or 20]
     if args.json:
         show.emit_json({"runs": [_as_data(run) for run in found]})
         return 0
@@ -104,20 +109,40 @@ def _end(args: Namespace, client: Client, profile: Profile) -> int:
     return 0
 
 
+def _forget(args: Namespace, client: Client, profile: Profile) -> int:
+    from atoll.silo.api import Done
+    from atoll.silo.errors import NotFound
+
+    run = _own(client, profile, args.NAME, args.owner)
+    if run.state in ("running", "waiting") and not args.yes:
+        hint = f"atoll runs end {run.name}, or --yes to give it up and delete it"
+        raise InvalidData(explain(f"run {run.name!r} has not ended", got=run.state, hint=hint))
+    query = f"owner={quote(run.owner, safe='')}" + ("&running=yes" if args.yes else "")
+    with contextlib.suppress(NotFound):  # it was there a moment ago: an earlier attempt whose answer was lost
+        client.delete(f"/v1/runs/{quote(run.name, safe='')}?{query}", Done)
+    if args.json:
+        show.emit_json({"forgotten": [_as_data(run)]})
+    else:
+        show.emit(f"{run.name} is deleted with its {run.exchanges} sums; the logs of nodes stay\n")
+    return 0
+
+
 def _runs(client: Client) -> list[RunStatus]:
     from atoll.silo.api import RunStatus
 
     return client.get("/v1/runs", list[RunStatus])
 
 
-def _own(client: Client, profile: Profile, name: str) -> RunStatus:
-    """A run of one's own by name."""
+def _own(client: Client, profile: Profile, name: str, owner: str | None = None) -> RunStatus:
+    """A run of one's own, or of somebody else who is named, by name."""
     from atoll.silo.errors import NotFound
 
-    own = {run.name: run for run in _runs(client) if run.owner == profile.name}
+    whose = owner or profile.name
+    own = {run.name: run for run in _runs(client) if run.owner == whose}
     if name not in own:
-        hint = closest(name, own) if own else f"{profile.name} has run nothing there yet"
-        raise NotFound(explain(f"you have no run {name!r}", where=profile.url, hint=hint))
+        hint = closest(name, own) if own else f"{whose} has run nothing there yet"
+        who = "you have" if whose == profile.name else f"{whose} has"
+        raise NotFound(explain(f"{who} no run {name!r}", where=profile.url, hint=hint))
     return own[name]
 
 

@@ -7,6 +7,7 @@ from atoll.cli.arguments import Command, Option, between, one_of, text, whole
 __all__ = ["COORDINATOR", "SILO"]
 
 _HOURS = between("hours above 0", lambda x: 0 < x <= 24 * 366)
+_DAYS = between("days from 0", lambda x: 0 <= x < float("inf"))
 _SECONDS = between("seconds above 0", lambda x: 0 < x < float("inf"))
 _DIR = Option("dir", text, "DIR", "folder of the coordinator (default ./coordinator)", "coordinator")
 
@@ -23,10 +24,14 @@ COORDINATOR = (
                        "127.0.0.1)", "127.0.0.1"),
                 Option("url", text, "URL", "where members reach the coordinator (default this machine at the port)"),
                 Option("behind-proxy", None, "", "a reverse proxy on this machine ends TLS: speak plain HTTP to it"),
+                Option("forwarded", None, "", "with --behind-proxy: it writes the caller's address as the last one in "
+                       "X-Forwarded-For"),
             ),
             "rules": (
                 Option("lost-after", _SECONDS, "S", "seconds that a node may be away before open questions go on "
                        "without it (default 60)", 60.0),
+                Option("failures", whole(0), "N", "times a minute that one address may fail to say who it is; 0: any "
+                       "number (default 600)", 600),
             ),
             "dashboard": (Option("open", None, "", "open the dashboard in a browser"),),
         },
@@ -63,6 +68,16 @@ COORDINATOR = (
         {"coordinator": (_DIR,)},
         "NAME",
         "name of the member",
+    ),
+    Command(
+        "coordinator forget",
+        "delete runs that ended long ago, with their sums",
+        "atoll coordinator forget --older-than 90",
+        {
+            "which": (Option("older-than", _DAYS, "DAYS", "runs of anybody that ended, and did not change since"),),
+            "coordinator": (_DIR,),
+        },
+        closing="Works beside a running coordinator, and on the folder of one that is not running.",
     ),
     Command(
         "coordinator login",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from atoll.evaluation.describing import describe
 from atoll.evaluation.description import ColumnSummary, Description
 from atoll.evaluation.imbalance import count_classes
-from atoll.evaluation.judge import evaluate, evaluate_answers
+from atoll.evaluation.judge import evaluate, evaluate_answers, operations_for
 from atoll.evaluation.result import Evaluation, Worst
 from atoll.evaluation.scoring import METRICS
 from atoll.evaluation.several import scores
@@ -28,6 +28,7 @@ __all__ = [
     "describe",
     "evaluate",
     "evaluate_answers",
+    "operations_for",
     "scores",
     "subject_of",
 ]

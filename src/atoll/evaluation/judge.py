@@ -15,7 +15,8 @@ from atoll.evaluation.classes import per_class
 from atoll.evaluation.result import Evaluation
 from atoll.evaluation.scoring import Wanted, choose
 from atoll.evaluation.statistics import Answers, Statistics, gather
-from atoll.evaluation.subject import asking, subject_of
+from atoll.evaluation.statistics import asked as asked_of
+from atoll.evaluation.subject import Subject, asking, subject_of
 from atoll.models import to_bytes
 from atoll.nodes import Nodes
 from atoll.operations.metrics import encode_answers, recorded
@@ -24,7 +25,7 @@ from atoll.rounds import Rounds
 from atoll.shards import Shard, as_target
 from atoll.views import codes
 
-__all__ = ["evaluate", "evaluate_answers"]
+__all__ = ["evaluate", "evaluate_answers", "operations_for"]
 
 
 def evaluate(
@@ -73,6 +74,24 @@ def evaluate(
     answers = asked.answers([to_bytes(subject.model)], weighted=sample_weight)
     with one_thread():
         return _judged(answers, subject.wanted, subject.name, per_node, bins)
+
+
+def operations_for(subject: Subject, bins: int | None = None) -> tuple[str, ...]:
+    """The operations that an evaluation asks, round 0 included.
+
+    Parameters
+    ----------
+    subject : Subject
+        What is evaluated, and by which metrics.
+    bins : int, optional
+        As for `evaluate`.
+
+    Returns
+    -------
+    tuple of str
+    """
+    needs = {need for w in subject.wanted for need in w.needs} | ({"confusion"} if subject.task == "classes" else set())
+    return ("describe.schema", *asked_of(needs, bins))
 
 
 def evaluate_answers(

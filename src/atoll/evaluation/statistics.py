@@ -13,7 +13,7 @@ from atoll.combine import Combine, Each, Extrema, Moments, Sum, close
 from atoll.rounds import Rounds
 from atoll.trees import Array, Tree
 
-__all__ = ["Answers", "Curve", "Known", "Statistics", "gather"]
+__all__ = ["Answers", "Curve", "Known", "Statistics", "asked", "gather"]
 
 
 class Answers(NamedTuple):
@@ -151,6 +151,32 @@ def gather(answers: Answers, needs: Iterable[str], *, per_node: bool, bins: int 
         else:
             _count(answers, column, bins, found)
     return found
+
+
+def asked(needs: Iterable[str], bins: int | None = None) -> tuple[str, ...]:
+    """The operations by which `gather` gets what is needed.
+
+    Parameters
+    ----------
+    needs, bins
+        As for `gather`.
+
+    Returns
+    -------
+    tuple of str
+        Sorted.
+
+    Examples
+    --------
+    >>> from atoll.evaluation.statistics import asked
+    >>> asked({"confusion", "losses.log_loss", "scores.predict_proba"})
+    ('metrics.confusion', 'metrics.losses', 'metrics.scores')
+    """
+    wanted = set(needs)
+    found = {need.partition(".")[0] for need in wanted}
+    if "scores" in found and bins is not None:
+        found = found - {"scores"} | {"histogram"} | ({"range"} if wanted & {"scores.decision_function"} else set())
+    return tuple(sorted(f"metrics.{kind}" for kind in found))
 
 
 def _unknown(answers: Answers, per_node: bool) -> Known:

@@ -38,6 +38,7 @@ from atoll.recipes import (
     stateless,
     trained,
 )
+from atoll.recipes.asked import operations_of
 from atoll.recipes.base import (
     Fit,
     PerRow,
@@ -96,6 +97,7 @@ __all__ = [
     "neighbors",
     "newton",
     "of_labels",
+    "operations_of",
     "pipeline",
     "power",
     "quantiles",

@@ -6,6 +6,7 @@ Bytes stand in JSON as base64.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from atoll.silo.tasks import Blob
 
 __all__ = [
+    "BEAT",
     "INLINE",
     "PROTOCOL",
     "About",
@@ -42,13 +44,31 @@ __all__ = [
     "Upload",
     "Uploaded",
     "Work",
+    "counts_rows",
 ]
 
 PROTOCOL = 1
 INLINE = 1 << 16
 """Bytes up to which a task travels inside the answer to a poll, and a contribution is kept in the database."""
 
+BEAT = 15.0
+"""Seconds between the empty lines by which a node that waits for work says that its process lives."""
+
 Role = Literal["admin", "researcher", "node", "viewer"]
+
+_COUNTS = re.compile(r"attach-[0-9a-f]{16}")
+
+
+def counts_rows(run: str) -> bool:
+    """Whether a run of this name only asks how many rows nodes have, as a driver does when it connects.
+
+    Examples
+    --------
+    >>> from atoll.silo.api import counts_rows
+    >>> counts_rows("attach-0123456789abcdef"), counts_rows("july")
+    (True, False)
+    """
+    return _COUNTS.fullmatch(run) is not None
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -82,6 +82,7 @@ class _Question(NamedTuple):
     digest: bytes | None = None
     wait: float = 0.0
     patience: float | None = None
+    beat: float = 0.0
 
 
 class Client:
@@ -119,7 +120,7 @@ class Client:
         """Of the coordinator."""
         return self._identity.url
 
-    def get(self, path: str, kind: type[T], *, wait: float | None = None) -> T:
+    def get(self, path: str, kind: type[T], *, wait: float | None = None, beat: float = 0.0) -> T:
         """Ask.
 
         Parameters
@@ -130,6 +131,9 @@ class Client:
             Of the answer: a body of `atoll.silo.api`, or a list of them; `bytes` for an answer as it is.
         wait : float, optional
             Seconds that the coordinator may take to answer, where a path allows that (``wait=`` is added to its query).
+        beat : float, default=0.0
+            Seconds between empty lines that tell the coordinator meanwhile that this process lives, where a path knows
+            of that (``beat=`` is added to its query); 0: none.
 
         Returns
         -------
@@ -137,7 +141,9 @@ class Client:
         """
         if wait is not None:
             path += f"{'&' if '?' in path else '?'}wait={wait:g}"
-        return self._typed(_Question("GET", path, dict, wait=wait or 0.0), kind)
+        if wait is not None and beat:
+            path += f"&beat={beat:g}"
+        return self._typed(_Question("GET", path, dict, wait=wait or 0.0, beat=beat), kind)
 
     def post(
         self,
@@ -199,7 +205,7 @@ class Client:
     def _uploaded(self, parts: list[memoryview], known: Blob | None = None) -> Blob:
         blob = known or Blob(_hash(parts).hex(), sum(part.nbytes for part in parts))
         opening, path = api.Upload(digest=blob.digest, size=blob.size), f"/v1/uploads/{blob.digest}"
-        stands = self.post("/v1/uploads", api.Uploaded, opening)
+        stands, lost = self.post("/v1/uploads", api.Uploaded, opening), 0
         while not stands.done:
             at = stands.offset
             pieces = _cut(parts, at, min(at + CHUNK, blob.size))
@@ -207,9 +213,11 @@ class Client:
             digest = bytes.fromhex(blob.digest) if not at and blob.size <= CHUNK else _hash(pieces)
             try:
                 stands = self._typed(_Question("PATCH", path, headers, pieces, digest), api.Uploaded)
-            except (errors.Conflict, errors.NotFound):  # an attempt whose answer was lost had come further
+            except (errors.Conflict, errors.NotFound) as error:
+                # an attempt whose answer was lost had come further, or the coordinator was started again
                 stands = self.post("/v1/uploads", api.Uploaded, opening)
-                if not stands.done and stands.offset == at:
+                lost = lost + 1 if stands.offset == at and not stands.done else 0
+                if lost and (lost > _REPEATED or isinstance(error, errors.Conflict)):
                     raise
         return blob
 
@@ -345,7 +353,9 @@ class Client:
             signed = self._signer.headers(question.method, target, question.digest)
             _send(connection, question, target, {**question.headers(), **signed})
             connection.limit(_ANSWER + question.wait)
+            connection.beat(question.beat)
             response = connection.getresponse()
+            connection.beat(0.0)
             connection.used += 1
             if response.status >= 400:
                 raise _refused(response, _whole(connection, response))

@@ -26,10 +26,14 @@ PIECE = 1 << 20
 """Bytes of a body that are sent or read at a time."""
 
 
+_BODY = 1 << 16  # bytes from which on what is read is a body
+
+
 class _Ending:
     """A socket every operation of which ends by a time that is set for all of them together."""
 
     until: float = float("inf")
+    beat: float = 0.0
 
     def _left(self) -> float:
         left = self.until - time.monotonic()
@@ -38,8 +42,16 @@ class _Ending:
         return min(left, 3600.0)
 
     def recv_into(self, *args: Any, **more: Any) -> int:
-        self.settimeout(self._left())  # type: ignore[attr-defined]
-        return super().recv_into(*args, **more)  # type: ignore[misc,no-any-return]
+        while True:
+            left = self._left()
+            pause = min(left, self.beat or left)
+            self.settimeout(pause)  # type: ignore[attr-defined]
+            try:
+                return super().recv_into(*args, **more)  # type: ignore[misc,no-any-return]
+            except TimeoutError:
+                if pause == left:
+                    raise
+            self.send(b"\r\n")  # an empty line before the next request, which means nothing in HTTP
 
     def send(self, *args: Any, **more: Any) -> int:
         self.settimeout(self._left())  # type: ignore[attr-defined]
@@ -47,7 +59,23 @@ class _Ending:
 
 
 class _Tls(_Ending, ssl.SSLSocket):
-    pass
+    """Reads a piece of a body as a whole: TLS gives 16 KiB at a time, and every layer of Python above costs each."""
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        n = super().recv_into(buffer, nbytes, flags)
+        view = memoryview(buffer)[: nbytes or None]
+        return n + self._more(view[n:]) if n and view.nbytes >= _BODY else n
+
+    def _more(self, view: memoryview) -> int:
+        n, more = 0, 1
+        with contextlib.suppress(TimeoutError):  # whoever reads on learns of it
+            while more and n < view.nbytes:
+                left = self._left()
+                if (self.gettimeout() or left) > left + 1.0:
+                    self.settimeout(left)
+                more = int(self.read(view.nbytes - n, view[n:]))
+                n += more
+        return n
 
 
 class _Plain(_Ending, socket.socket):
@@ -136,6 +164,11 @@ class Connection(http.client.HTTPConnection):
         if self._line is not None:
             self._line.until = time.monotonic() + seconds
 
+    def beat(self, seconds: float) -> None:
+        """Whoever waits for an answer from now on sends an empty line every so many seconds; 0: not any more."""
+        if self._line is not None:
+            self._line.beat = seconds
+
     def __del__(self) -> None:
         """A thread that ended leaves its connection behind."""
         with contextlib.suppress(Exception):
@@ -157,7 +190,8 @@ _contexts: dict[bool, ssl.SSLContext] = {}
 def _context(*, pinned: bool) -> ssl.SSLContext:
     """TLS 1.3 alone; a pinned certificate is compared by who connects, any other one is checked as usual."""
     if pinned not in _contexts:
-        context = ssl.create_default_context()
+        # where the certificate is pinned, the authorities that this machine trusts are not read: that takes a while
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if pinned else ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.sslsocket_class = _Tls
         if pinned:

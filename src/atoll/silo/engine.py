@@ -59,6 +59,7 @@ class _Run:
 
     purpose: str
     exchanges: int
+    asks: tuple[str, ...] = ()
     ended: bool = False
     noted: bool = False
     rows: list[Row] = field(default_factory=list)
@@ -154,7 +155,7 @@ class Silos:
         remote, purpose = attached.remote, "to count rows"
         name = f"attach-{secrets.token_hex(8)}"
         run = Run(name, purpose, "federated", remote.nodes, "silos", _STAR.name, 0)
-        self.begin(key, name, purpose)
+        self.begin(key, name, purpose, remote.asks)
         rounds = Rounds(_Ahead(self, key, remote.nodes, remote.rule), run)
         with rounds.ending():
             rows = tuple(rounds.round("describe.rows", combine=Each())["rows"].tolist())
@@ -173,8 +174,8 @@ class Silos:
         """What is attached, complete: data set, nodes and rows."""
         return self._attached[key].remote
 
-    def begin(self, key: str, run: str, purpose: str) -> None:
-        """Open a run at the coordinator, or go on with it.
+    def begin(self, key: str, run: str, purpose: str, asks: Sequence[str] = ()) -> None:
+        """Open a run at the coordinator, or go on with it; what it may ask is declared with every task.
 
         Raises
         ------
@@ -185,14 +186,15 @@ class Silos:
         remote = attached.remote
         opening = api.RunOpening(purpose=purpose, data=remote.data or "", nodes=remote.nodes)
         opened = attached.client.put(_path(run), api.Opened, opening)
-        attached.runs[run] = _Run(purpose, opened.exchanges)
+        attached.runs[run] = _Run(purpose, opened.exchanges, tuple(asks))
         reached("driver.run.opened")
 
     def end(self, key: str, run: str, error: BaseException | None) -> None:
         """Say that a run is done, or what made it fail; one that a person interrupted stays open, to go on."""
         attached = self._attached.get(key)
         known = None if attached is None else attached.runs.get(run)
-        if attached is None or known is None or isinstance(error, KeyboardInterrupt):
+        goes_on = isinstance(error, KeyboardInterrupt) and not api.counts_rows(run)
+        if attached is None or known is None or goes_on:
             return
         known.ended = True
         note = "" if error is None else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -237,7 +239,7 @@ class Silos:
         _check(x)
         run = attached.runs.get(x.run)
         if run is None or run.ended:
-            self.begin(key, x.run, x.op if run is None else run.purpose)
+            self.begin(key, x.run, *((x.op, ()) if run is None else (run.purpose, run.asks)))
             run = attached.runs[x.run]
         notes = _as_star(x, run)
         x = x if x.plan.name == _STAR.name else replace(x, plan=_STAR)
@@ -269,7 +271,7 @@ class Silos:
         if sum(part.nbytes for part in parts) <= api.INLINE:
             client.put(f"{_path(run)}/state", api.Named, parts)
         else:
-            named = api.Named(blob=client.upload(parts))
+            named = api.Named(blob=_brought(client, parts, brought=True))
             client.put(f"{_path(run)}/state", api.Named, named, headers={"Atoll-Body": "named"})
         reached("driver.saved")
 
@@ -338,7 +340,7 @@ def _submitted(attached: _Attached, run: _Run, x: Exchange) -> api.State:
     """Hand a question in. What may have been asked before is not brought again, before the coordinator wants it."""
     client, brought = attached.client, x.number >= run.exchanges
     each = {p: _brought(client, wire.frames(tree), brought) for p, tree in x.each.items()}
-    parts = wire.frames(_task(attached, run.purpose, x, each))
+    parts = wire.frames(_task(attached, run, x, each))
     size = sum(part.nbytes for part in parts)
     if size <= api.INLINE:
         inline = b"".join(parts)
@@ -371,16 +373,20 @@ def _tellable(metrics: dict[str, float]) -> Iterator[tuple[str, float]]:
 
 
 def _brought(client: Client, parts: list[memoryview], brought: bool) -> Blob:
-    return client.upload(parts) if brought else blob_of(b"".join(parts))
+    if not brought:
+        return blob_of(b"".join(parts))
+    blob = client.upload(parts)
+    reached("driver.uploaded")
+    return blob
 
 
-def _task(attached: _Attached, purpose: str, x: Exchange, each: dict[int, Blob]) -> Task:
+def _task(attached: _Attached, run: _Run, x: Exchange, each: dict[int, Blob]) -> Task:
     profile, remote, now = attached.profile, attached.remote, time.time()
     deadline = None if x.rule.late == "wait" else x.rule.deadline
     return Task(
-        federation=profile.federation, requester=profile.name, key=profile.key.fingerprint, purpose=purpose,
+        federation=profile.federation, requester=profile.name, key=profile.key.fingerprint, purpose=run.purpose,
         data=remote.data or "", nodes=remote.nodes, starts=attached.starts, each=each, exchange=replace(x, each={}),
-        issued=now, expires=now + (_WEEK if deadline is None else deadline + _HOUR),
+        issued=now, expires=now + (_WEEK if deadline is None else deadline + _HOUR), asks=run.asks,
     )  # fmt: skip
 
 

@@ -376,7 +376,7 @@ class NotFound(SiloError, UnknownName):
 
 
 class Rate(SiloError):
-    """Too many requests in a short time; ``more["seconds"]`` says how long to wait."""
+    """Too much has failed from one address in a short time, or too many uploads of a member are unfinished."""
 
     code, status, title = "rate", 429, "too many requests"
     hint = "wait as long as Retry-After says; Atoll's own client does"

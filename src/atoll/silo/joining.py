@@ -12,6 +12,7 @@ from typing import NamedTuple
 from atoll.errors import explain
 from atoll.silo import api, errors, tokens
 from atoll.silo.client import Client
+from atoll.silo.durable import reached
 from atoll.silo.files import private_folder
 from atoll.silo.home import Profile
 from atoll.silo.keys import Key, fingerprint, verify
@@ -86,14 +87,17 @@ def join(
         raise errors.Proof(
             explain("this is not the coordinator that the token names", where=site, hint=errors.Proof.hint)
         )
-    return Profile.create(
+    made = Profile.create(
         place, url=site, name=found.name, role=found.role, federation=found.federation, signing_key=read.signing_key,
         certificate=read.certificate, key=key, since=time.time(),
     )  # fmt: skip
+    reached("member.profile.written")
+    return made
 
 
 def _key_in(folder: Path) -> Key:
     path = private_folder(folder) / "key"
     if not path.exists():
         Key.make().save(path)
+        reached("member.key.written")
     return Key.load(path)

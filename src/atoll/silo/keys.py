@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from atoll.errors import explain
+from atoll.silo.durable import reached
 from atoll.silo.errors import Malformed
 from atoll.silo.files import read_secret, secret_file, write_whole
 
@@ -164,7 +165,9 @@ def certificate(folder: str | os.PathLike[str], hosts: Sequence[str]) -> tuple[P
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         made = _signed(key, hosts).public_bytes(serialization.Encoding.PEM)
         secret_file(secret, key.private_bytes(*form))
+        reached("coordinator.tls_key.written")
         write_whole(shown, made)
+        reached("coordinator.certificate.written")
     from cryptography import x509
 
     try:

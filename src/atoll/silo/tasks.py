@@ -55,6 +55,9 @@ class Task(NamedTuple):
         The question; its own `each` is empty.
     issued, expires : float
         Unix seconds.
+    asks : tuple of str
+        Operations that the run may come to ask, as the requester declares. Nothing is allowed by that: an owner who is
+        asked for the first of them is shown all of them.
     """
 
     federation: str
@@ -68,6 +71,7 @@ class Task(NamedTuple):
     exchange: Exchange
     issued: float
     expires: float
+    asks: tuple[str, ...] = ()
 
 
 def blob_of(data: bytes | memoryview) -> Blob:

@@ -155,7 +155,7 @@ class Desk:
         if self.error is not None:
             raise self.error
 
-    def get(self, path, kind, *, wait=None):
+    def get(self, path, kind, *, wait=None, beat=0.0):
         self._here()
         have = {tuple(h.split("/")) for h in path.partition("have=")[2].split(",") if h}
 

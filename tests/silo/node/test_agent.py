@@ -11,6 +11,7 @@ import pytest
 
 from atoll import wire
 from atoll.silo import api, durable, errors
+from atoll.silo.client import Closed
 from atoll.silo.node import agent as module
 from atoll.silo.node.agent import Agent, versions
 from atoll.silo.node.log import entries, verify
@@ -62,6 +63,37 @@ def alice():
 @pytest.fixture
 def folder(tmp_path, alice):
     return node(tmp_path, allow=[alice.rule()])
+
+
+class TestEnding:
+    def test_a_task_that_goes_on_is_not_waited_for_longer_than_said(self, folder, alice):
+        desk, goes_on = Desk(), threading.Event()
+        agent = Agent(folder, desk, say=lambda line: None, grace=0.2)
+        began = threading.Event()
+
+        def answer(assignment, fetch):
+            began.set()
+            goes_on.wait(30)
+            raise Closed("the coordinator is not asked any more")
+
+        agent.answerer.answer = answer
+        thread = threading.Thread(target=agent.run, daemon=True)
+        thread.start()
+        desk.put(alice.ask("null.ping"))
+        assert began.wait(20)
+        agent.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert agent.busy
+        goes_on.set()
+        assert next(entries(folder.log))["event"] == "stopped"
+
+    def test_an_agent_with_nothing_to_do_is_not_busy(self, folder):
+        with running(folder, Desk()) as found:
+            found.agent.stop()
+            found.agent.stop()
+        assert not found.agent.busy
+        assert found.error is None
 
 
 class TestWorking:

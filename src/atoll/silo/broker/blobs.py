@@ -7,6 +7,7 @@ whole. It stays as long as something refers to it (`refs`); its file goes after 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import re
@@ -19,7 +20,7 @@ from atoll.errors import explain
 from atoll.silo.broker.store import Store, full, room
 from atoll.silo.broker.types import Found
 from atoll.silo.durable import reached
-from atoll.silo.errors import Conflict, Digest, Malformed, NotFound, Rate, TooLarge
+from atoll.silo.errors import Conflict, Digest, Malformed, NotFound, Rate, SiloError, TooLarge
 from atoll.silo.files import private_folder
 from atoll.silo.tasks import Blob, blob_of
 
@@ -30,6 +31,9 @@ DAY = 86400.0
 _STAGED = 256
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _CHUNK = 1 << 20
+_AHEAD = 1 << 22  # bytes after which the disk begins with them, so that the last sync is short
+_BEGIN = 2  # SYNC_FILE_RANGE_WRITE
+_libc = ctypes.CDLL(None)
 
 
 class _Staged:
@@ -88,7 +92,11 @@ class Uploads:
         staged = self._entry(member, blob)
         with staged.lock:
             if not staged.path.exists():
-                self._make(member, staged)
+                try:
+                    self._make(member, staged)
+                except SiloError:  # what was refused is not remembered, however often it is announced
+                    self.drop(member, blob.digest)
+                    raise
             elif not staged.offset and staged.path.stat().st_size:
                 staged.catch_up()
                 if staged.offset > blob.size:
@@ -118,6 +126,7 @@ class Uploads:
         room(self._folder, staged.blob.size)
         with _told():
             staged.path.touch(mode=0o600)
+            reached("coordinator.upload.begun")
         staged.hash, staged.offset, staged.sound = hashlib.sha256(), 0, False
 
     def append(self, member: str, digest: str, offset: int, chunk: bytes | memoryview) -> int:
@@ -167,6 +176,8 @@ class Uploads:
                     while view.nbytes:
                         done = os.pwrite(file.fileno(), view, at)
                         view, at = view[done:], at + done
+                    if at // _AHEAD > staged.offset // _AHEAD:
+                        _begin_writing(file.fileno())
                     if at == staged.blob.size:
                         os.fsync(file.fileno())
                 except OSError:
@@ -400,3 +411,10 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _begin_writing(descriptor: int) -> None:
+    """Have the kernel send to the disk what was written to a file, without waiting, where it has such a call."""
+    call = getattr(_libc, "sync_file_range", None)
+    if call is not None:
+        call(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_BEGIN))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import secrets
@@ -131,10 +132,23 @@ class Exchanges(Runs):
             asked = self._look(owner, run, found[0], submission)
             with self._writing("exchange.submitted"):
                 self._ask(asked, submission, before)
-        elif self.has(owner, submission.task):  # uploaded once more by a driver that was started again
-            with self._writing():
-                self._release("upload", owner, submission.task.digest)
+        else:
+            self._drop_uploads(owner, submission)
         return self.state(owner, run, submission.number)
+
+    def _drop_uploads(self, owner: str, submission: Submission) -> None:
+        """Let go of what a driver that was started again has brought once more, for a question that is here already."""
+        if self._one("SELECT 1 FROM refs WHERE kind = 'upload' AND holder = ? LIMIT 1", owner) is None:
+            return
+        digests = {submission.task.digest}
+        own = submission.inline is not None and blob_of(submission.inline) == submission.task
+        if own or (submission.inline is None and self.has(owner, submission.task)):
+            with contextlib.suppress(Malformed):
+                task = self._read_task(submission.task.digest, submission.inline)
+                digests |= {blob.digest for blob in task.each.values()}
+        with self._writing():
+            for digest in sorted(digests):
+                self._release("upload", owner, digest)
 
     def _look(self, owner: str, run: str, run_id: int, submission: Submission) -> _Asked:
         """Everything that may be wrong with a task is found here."""

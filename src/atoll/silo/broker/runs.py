@@ -149,26 +149,39 @@ class Runs(Nodes):
     def _give_up(self, exchange: int) -> None:
         """End an exchange without an outcome."""
 
-    def forget_run(self, owner: str, name: str) -> None:
-        """Delete a run that has ended with all its sums.
+    def forget_run(self, owner: str, name: str, *, by: str | None = None, running: bool = False) -> None:
+        """Delete a run with all its sums, and the counts of what left nodes for it.
+
+        Parameters
+        ----------
+        owner, name : str
+            Of the run.
+        by : str, optional
+            Who wants that; its owner by default.
+        running : bool, default=False
+            Whether a run that has not ended is given up first.
 
         Raises
         ------
         NotFound
             If there is no such run.
         WrongRun
-            If it has not ended.
+            If it has not ended, and is not to be given up.
         """
-        run = self._run_of(owner, name)
+        run, by = self._run_of(owner, name), by or owner
         (state,) = self._one("SELECT state FROM runs WHERE id = ?", run)
         if state == "running":
-            raise WrongRun(explain("a run must end before it is forgotten", got=state))
+            if not running:
+                hint = "end it first, or say that it is to be given up: atoll runs forget NAME --yes"
+                raise WrongRun(explain("a run must end before it is forgotten", got=state, hint=hint))
+            self.end_run(owner, name, "failed", f"given up by {by}")
         with self._writing("run.forgotten"):
             for (exchange,) in self._all("SELECT id FROM exchanges WHERE run = ? AND merged IS NOT NULL", run):
                 self._release("merged", str(exchange))
             self._release("state", str(run))
             self._run("DELETE FROM runs WHERE id = ?", run)
-            self._event("forgotten", owner, "deleted with its sums", name)
+            whose = "" if by == owner else f", a run of {owner}"
+            self._event("forgotten", by, f"deleted with its sums{whose}", name)
 
     def runs(self) -> list[RunStatus]:
         """All runs, the last changed first."""
@@ -252,6 +265,8 @@ class Runs(Nodes):
         run = self._run_of(owner, name)
         blob = state if isinstance(state, Blob) else blob_of(state)
         if isinstance(state, Blob) and not self.has(owner, state):
+            if self._one("SELECT saved, saved_size FROM runs WHERE id = ?", run) == tuple(blob):
+                return blob  # said once more, since the answer was lost
             raise NotFound(explain("you have uploaded no such blob", got=state.digest))
         with self._writing("state.saved"):
             self._release("state", str(run))

@@ -228,3 +228,4 @@ def _upgrade(db: sqlite3.Connection, path: Path) -> None:
     steps = [TABLES] if not found else [MIGRATIONS[version] for version in range(found, VERSION)]
     script = "\n".join(steps)
     db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {VERSION}; COMMIT;")
+    durable.reached("coordinator.database.made")

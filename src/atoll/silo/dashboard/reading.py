@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from atoll import __version__
+from atoll.silo.api import counts_rows
 from atoll.silo.dashboard import pages
 from atoll.silo.dashboard.seen import NodeSeen, Overview, RunSeen
 from atoll.silo.errors import NotFound, SiloError
@@ -83,7 +84,8 @@ def _refused(error: SiloError) -> Page:
 
 def _overview(broker: Broker, federation: str, now: float) -> Overview:
     events = tuple(reversed(broker.events(-1, _EVENTS)))
-    return Overview(federation, __version__, now, tuple(broker.nodes()), tuple(broker.runs()), events)
+    runs = tuple(run for run in broker.runs() if not counts_rows(run.name))
+    return Overview(federation, __version__, now, tuple(broker.nodes()), runs, events)
 
 
 def _log(broker: Broker, before: str) -> tuple[tuple[object, ...], int | None]:

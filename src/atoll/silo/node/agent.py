@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from atoll.silo import errors
-from atoll.silo.api import Ack, Assignment, DataSet, Done, Hello, Named, Refusal, Work
+from atoll.silo.api import BEAT, Ack, Assignment, DataSet, Done, Hello, Named, Refusal, Work
 from atoll.silo.client import Client, Closed
 from atoll.silo.durable import reached
 from atoll.silo.errors import SiloError
@@ -42,7 +42,6 @@ DIRECT = 1 << 20
 _POLL = 110.0
 _LONGEST = 2.5
 _PATIENCE = 2.0
-_GRACE = 10.0
 _LARGE = 1 << 26
 _MOST = 900
 _NOT_NOW = (errors.Unreachable, errors.Unavailable, errors.Rate, errors.Internal, errors.Clock)
@@ -60,7 +59,7 @@ _PACKAGES = ("atoll", "numpy", "scipy", "scikit-learn")
 class Coordinator(Protocol):
     """What the agent needs of `atoll.silo.client.Client`."""
 
-    def get(self, path: str, kind: type[T], *, wait: float | None = None) -> T:
+    def get(self, path: str, kind: type[T], *, wait: float | None = None, beat: float = 0.0) -> T:
         """Ask."""
 
     def post(self, path: str, kind: type[T], body: object = None, headers: Any = None) -> T:
@@ -89,6 +88,13 @@ class Agent:
         Is told, line by line, what a person should know.
     clock : callable, optional
         Unix seconds.
+    grace : float, default=10.0
+        Seconds for the task in hand, and for the poll, when the agent ends.
+
+    Attributes
+    ----------
+    busy : bool
+        Whether a thread still computed or connected when `run` ended; a task in hand is asked again at the next start.
 
     Raises
     ------
@@ -103,13 +109,18 @@ class Agent:
         *,
         say: Callable[[str], None] = print,
         clock: Callable[[], float] = time.time,
+        grace: float = 10.0,
     ) -> None:
         profile = folder.profile
+        self._grace = grace
         self._folder, self._say = folder, say
         self._client: Coordinator = client if client is not None else Client(profile, patience=_PATIENCE)
         self._url, self._name = profile.url, profile.name
+        self._beat = BEAT if profile.certificate else 0.0  # a proxy in between keeps such lines to itself
         self.answerer = Answerer(folder, Me(profile.name, profile.federation), clock)
         self._stop = threading.Event()
+        self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it at any time
+        self.busy = False
         self._queue: queue.Queue[Assignment | None] = queue.Queue()
         self._have: dict[tuple[str, int], bool] = {}
         self._lost = False
@@ -131,13 +142,14 @@ class Agent:
         poll.start()
         work.start()
         try:
-            self._stop.wait()
+            self._ends.get()
         finally:
             self._stop.set()
             self._queue.put(None)
-            work.join(_GRACE)
+            work.join(self._grace)
             self._client.close()
-            poll.join(_GRACE)
+            poll.join(self._grace)
+            self.busy = work.is_alive() or poll.is_alive()
             with contextlib.suppress(errors.DiskFull):
                 self.answerer.log.append("stopped", reason=str(self._fatal or ""))
             self.answerer.log.close()
@@ -145,17 +157,18 @@ class Agent:
             raise self._fatal
 
     def stop(self) -> None:
-        """End after the task in hand, or after some seconds; may be called from a signal handler."""
-        self._stop.set()
+        """End after the task in hand, or when grace ends; may be called from a signal handler."""
+        self._ends.put(None)
 
     def _guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
         except Closed:
-            self._stop.set()
+            self.stop()
         except BaseException as error:
-            self._fatal = self._fatal or (error if isinstance(error, Exception) else RuntimeError(repr(error)))
-            self._stop.set()
+            if not self._stop.is_set():  # afterwards everything is closed under whoever still works
+                self._fatal = self._fatal or (error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            self.stop()
 
     def _poll(self) -> None:
         told: object = None
@@ -166,12 +179,15 @@ class Agent:
                 told = sources
             have = ",".join(f"{exchange}/{position}" for exchange, position in list(self._have)[:_MOST])
             path = f"/v1/work?have={have}" if have else "/v1/work"
-            work = self._for_ever(lambda p=path: self._client.get(p, Work, wait=_POLL), insist=True)  # type: ignore[misc]
+            work = self._for_ever(lambda p=path: self._work_of(p), insist=True)  # type: ignore[misc]
             for assignment in work.tasks if work is not None else ():
                 key = (assignment.exchange, assignment.position)
                 if key not in self._have:
                     self._have[key] = True
                     self._queue.put(assignment)
+
+    def _work_of(self, path: str) -> Work:
+        return self._client.get(path, Work, wait=_POLL, beat=self._beat)
 
     def _patiently(self, ask: Callable[[], T]) -> T | None:
         """What a file of the owner's says; None, and a line, where it cannot be read just now."""

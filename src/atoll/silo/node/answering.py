@@ -48,6 +48,7 @@ Fetch = Callable[[Blob], "bytes | memoryview"]
 
 _LARGE = 1 << 26
 _REASON = 4000
+_ANNOUNCED = 100  # operations that a task may declare
 _SURE = (errors.NotFound, errors.Digest, errors.TooLarge, errors.DiskFull)
 _POLICY = (errors.NotApproved, errors.Quota, errors.TooFewNodes, errors.TooFewRows)
 _LABELS = frozenset({"chosen", "codes", "fold", "nodes_but", "of_class", "raveled", "step_weights", "class_weighted"})
@@ -191,7 +192,8 @@ class Answerer:
         """The rows; what stands in their way is told in one line, the rest of it stays in the log."""
         name = asked.task.data
         try:
-            return self._rows.get(name, anew=asked.x.op == ATTACH)
+            begins = self._seen.begins(asked.task.key, asked.x.run, name)
+            return self._rows.get(name, anew=asked.x.op == ATTACH, again=begins)
         except SiloError:
             raise
         except Exception as error:
@@ -269,7 +271,16 @@ class Answerer:
         task, x = asked.task, asked.x
         words, size = _words(x.op), _size(asked)
         wish = Wish(words, 0, size, _fewest(asked), str(error).partition("\n")[0][:300], self._clock())
-        return record(self._folder, task.requester, task.key, task.data, task.purpose, x.op, wish)
+        announced = self._announced(asked) if isinstance(error, errors.NotApproved) else {}
+        return record(self._folder, task.requester, task.key, task.data, task.purpose, x.op, wish, announced)
+
+    def _announced(self, asked: Asked) -> dict[str, str]:
+        """What the task declares that its run may ask too, if this node knows it and its owner has not allowed it."""
+        task, policy, now = asked.task, self.policy(), self._clock()
+        known = importlib.import_module("atoll.operations").operations
+        asks = [op for op in task.asks[:_ANNOUNCED] if op in known]
+        ours = Question(task.requester, task.key, task.data, "", 1)
+        return {op: known[op].discloses for op in asks if not policy.covers(ours._replace(op=op), now)}
 
 
 class _NotNow(Exception):

@@ -152,6 +152,13 @@ class Policy(NamedTuple):
         except Malformed as error:
             return cls((), digest, str(error))
 
+    def covers(self, q: Question, now: float) -> bool:
+        """Whether a rule is about such a question, whatever its limits."""
+        return any(rule.until is None or now <= rule.until for rule in self._about(q))
+
+    def _about(self, q: Question) -> list[Rule]:
+        return [r for r in self.rules if r.is_for(q.who, q.key) and _any(r.data, q.data) and _any(r.operations, q.op)]
+
     def passing(self, q: Question, used: Used, now: float) -> list[Rule]:
         """The rules by which a question may pass, as far as can be told before looking at rows.
 
@@ -177,7 +184,7 @@ class Policy(NamedTuple):
         if self.broken:
             raise NotApproved("the owner's policy cannot be read, so nothing is allowed until it is mended")
         what = f"operation {q.op!r} over data set {q.data!r} for {q.who} ({q.key})"
-        found = [r for r in self.rules if r.is_for(q.who, q.key) and _any(r.data, q.data) and _any(r.operations, q.op)]
+        found = self._about(q)
         current = [r for r in found if r.until is None or now <= r.until]
         if not current:
             why = "the owner allowed it until a day that is over" if found else "the owner has not allowed it"

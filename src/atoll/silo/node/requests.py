@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,7 +42,7 @@ class Wish(msgspec.Struct):
     discloses : str
         In plain words, what would leave the node.
     times : int
-        How often it was asked and refused.
+        How often it was asked and refused; 0 of an operation that was announced only.
     bytes : int
         Of one answer; 0 where that depends on the rows.
     nodes : int
@@ -113,7 +113,16 @@ def open_requests(folder: Folder, *, every: bool = False) -> list[Request]:
     return [r for r in _read(folder).requests if every or r.state == "open"]
 
 
-def record(folder: Folder, who: str, key: str, data: str, purpose: str, op: str, wish: Wish) -> int:
+def record(
+    folder: Folder,
+    who: str,
+    key: str,
+    data: str,
+    purpose: str,
+    op: str,
+    wish: Wish,
+    announced: Mapping[str, str] | None = None,
+) -> int:
     """Remember that something was asked and refused; returns the number of the request.
 
     Parameters
@@ -124,6 +133,8 @@ def record(folder: Folder, who: str, key: str, data: str, purpose: str, op: str,
         As the signed task has them.
     wish : Wish
         `times` is counted here.
+    announced : mapping of str to str, optional
+        Further operations that the run may come to ask, as the signed task declares, and what each discloses.
     """
     with folder.editing():
         file = _read(folder)
@@ -139,6 +150,9 @@ def record(folder: Folder, who: str, key: str, data: str, purpose: str, op: str,
         wish.times = (known.times if known else 0) + 1
         if known is not None or len(found.operations) < _MOST_OPERATIONS:
             found.operations[op[:_TEXT]] = wish
+        for other, words in (announced or {}).items():
+            if other not in found.operations and len(found.operations) < _MOST_OPERATIONS:
+                found.operations[other] = Wish(words, last=wish.last)
         found.last = wish.last
         _write(folder, file)
         return found.id
@@ -168,7 +182,7 @@ def approve(folder: Folder, number: int, *, whole: bool = False, **limits: Any) 
     whole : bool, default=False
         Whether the `families` of what was asked for are allowed, rather than these operations alone.
     **limits
-        Fields of `Rule`; by default the operations that were asked for, and no limits.
+        Fields of `Rule`; by default the operations that were asked for or announced, and no limits.
 
     Returns
     -------
@@ -201,7 +215,7 @@ def approve(folder: Folder, number: int, *, whole: bool = False, **limits: Any) 
 
 
 def add_rule(folder: Folder, rule: Rule, comment: str = "") -> None:
-    """Write a rule at the end of the policy; what stands there stays as it is.
+    """Write a rule at the end of the policy, unless it is there; what stands there stays as it is.
 
     Raises
     ------
@@ -211,6 +225,8 @@ def add_rule(folder: Folder, rule: Rule, comment: str = "") -> None:
     with folder.editing():
         text = folder.policy.read_text(encoding="utf-8") if folder.policy.exists() else ""
         before = read_policy(text, str(folder.policy))
+        if rule in before:  # this was begun before, and killed
+            return
         text = text + ("" if text.endswith("\n") or not text else "\n") + written(rule, comment)
         if len(read_policy(text, str(folder.policy))) != len(before) + 1:
             raise Conflict(
@@ -247,6 +263,9 @@ def revoke(folder: Folder, what: str) -> list[Rule]:
         text = folder.policy.read_text(encoding="utf-8")
         rules = read_policy(text, str(folder.policy))
         gone = [i for i, rule in enumerate(rules) if _is_meant(rule, what, request)]
+        if not gone and request is not None and request.state == "approved":  # this was begun before, and killed
+            _drop(folder, request)
+            return []
         if not gone:
             known = ", ".join(sorted({rule.who for rule in rules})) or "nobody"
             raise NotFound(explain("nothing is allowed by this name or number", got=what, expected=f"one of: {known}"))
@@ -257,10 +276,14 @@ def revoke(folder: Folder, what: str) -> list[Rule]:
         write_whole(folder.policy, left.encode(), mode=0o600)
         reached("node.policy.written")
         if request is not None:
-            file = _read(folder)
-            file.requests = [r for r in file.requests if r.id != request.id]
-            _write(folder, file)
+            _drop(folder, request)
     return [rules[i] for i in gone]
+
+
+def _drop(folder: Folder, request: Request) -> None:
+    file = _read(folder)
+    file.requests = [r for r in file.requests if r.id != request.id]
+    _write(folder, file)
 
 
 def _rules_or_none(text: str) -> tuple[Rule, ...] | None:
@@ -312,11 +335,13 @@ def described(request: Request) -> str:
         f"  for        {purpose}",
         f"  when       from {_when(request.first)} to {_when(request.last)}",
     ]
-    for op, wish in sorted(request.operations.items()):
-        lines.append(f"  {op}, asked {'once' if wish.times == 1 else f'{wish.times} times'}")
+    for op, wish in sorted(request.operations.items(), key=lambda item: (not item[1].times, item[0])):
+        often = "once" if wish.times == 1 else f"{wish.times} times"
+        lines.append(f"  {op}, " + (f"asked {often}" if wish.times else "announced: to be asked next"))
         lines.append(f"    leaves   {wish.discloses}")
-        lines.append(f"    size     {size_in_words(wish.bytes)} each time")
-        lines.append(f"    seen     {_seen(wish.nodes)}")
+        if wish.times:
+            lines.append(f"    size     {size_in_words(wish.bytes)} each time")
+            lines.append(f"    seen     {_seen(wish.nodes)}")
     lines.append(f"  to allow this:  atoll node approve {request.id}")
     more = ", ".join(families(request.operations))
     lines.append(f"  to allow everything of these kinds ({more}):  atoll node approve {request.id} --families")

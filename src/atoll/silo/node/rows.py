@@ -64,7 +64,7 @@ class Rows:
         self._node, self._sources = node, sources
         self._held: dict[str, Held] = {}
 
-    def get(self, name: str, *, anew: bool = False) -> Held:
+    def get(self, name: str, *, anew: bool = False, again: bool = False) -> Held:
         """The rows of a data set.
 
         Parameters
@@ -73,6 +73,9 @@ class Rows:
             Of the data set.
         anew : bool
             Whether to read them again, if they may have changed.
+        again : bool
+            Whether a query or a loader is asked again: nothing but their answer tells that rows have changed there.
+            Otherwise what was read is what counts, for as long as this process lives.
 
         Raises
         ------
@@ -94,8 +97,9 @@ class Rows:
             raise _changed(self._node, name, "its owner has changed where the rows come from")
         elif source.files:
             held = self._looked_at(name, held, anew)
-        elif anew:
-            held = self._read(name, source)
+        elif anew or again:
+            found = self._read(name, source)
+            held = held if found.version == held.version else found
         self._held[name] = held
         return held
 
@@ -225,6 +229,10 @@ class Seen:
             self._known = msgspec.json.decode(self._path.read_bytes(), type=_Written)
         except (FileNotFoundError, msgspec.MsgspecError):
             self._known = _Written()
+
+    def begins(self, key: str, run: str, data: str) -> bool:
+        """Whether a run is asking for the first time."""
+        return f"{key} {data} {run}" not in self._known.runs
 
     def attach(self, key: str, data: str, version: str) -> None:
         """Somebody asks about a data set for the first time, or anew."""

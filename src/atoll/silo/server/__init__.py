@@ -3,7 +3,7 @@
 - `serve`: a coordinator from its folder; `connection`: what is said about connections;
 - `app`, `routes`, `requests`, `replies`: one request; `openapi`: all of them described;
 - `people`, `work`, `runs`, `blobs`, `watch`: what answers;
-- `service`, `writer`, `waiting`, `presence`, `sessions`, `metrics`: what they share.
+- `service`, `writer`, `waiting`, `presence`, `failures`, `sessions`, `metrics`: what they share.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class App:
         if route.takes is None and request.has_body:
             raise Malformed(explain("this path takes no body", got=f"{request.method} {request.path[:200]}"))
         signed = "signature" in request.headers
-        if route.access == "signature" or (route.access == "either" and signed) or (route.roles and signed):
+        if route.access == "signature" or (signed and route.roles and route.access != "cookie"):
             await self._service.authenticate(request)
         elif route.access in ("cookie", "either"):
             self._service.session(request)
@@ -83,6 +83,8 @@ class App:
             _log.error("mistake %s while answering %s", number, where, exc_info=error)
             error = Internal(explain("the coordinator made a mistake", got=f"number {number} in its log"))
         self._service.metrics.refused(error.code)
+        if request is not None:
+            self._service.failures.count(request, error)
         if route is not None and route.access == "cookie" and isinstance(error, Unauthenticated):
             return Reply(401, b"text/html; charset=utf-8", _LOG_IN)
         close = request is None or request.must_close

@@ -89,13 +89,14 @@ async def _write(service: Service, request: Request, member: str, digest: str, o
     """Hash and write pieces in a thread while the next ones arrive; what has come when a connection is cut is kept."""
     uploads, state, came = service.broker.uploads, hashlib.sha256() if request.digest else None, 0
     writing: asyncio.Future[int] | None = None
+    in_hand = asyncio.get_running_loop().run_in_executor
     try:
         async with aclosing(request.stream(MAX_CHUNK)) as pieces:
             async for parts in pieces:
                 if writing is not None:
                     await writing
                 place = offset + came
-                writing = asyncio.ensure_future(service.in_hand(_pieces, uploads, member, digest, place, parts, state))
+                writing = in_hand(service.hands, _pieces, uploads, member, digest, place, parts, state)
                 came += sum(map(len, parts))
     finally:
         stands = offset if writing is None else await writing
@@ -105,7 +106,9 @@ async def _write(service: Service, request: Request, member: str, digest: str, o
     return stands
 
 
-def _pieces(uploads: Uploads, member: str, digest: str, offset: int, parts: list[bytes], state: Any) -> int:
+def _pieces(
+    uploads: Uploads, member: str, digest: str, offset: int, parts: list[bytes | memoryview], state: Any
+) -> int:
     for part in parts:
         offset = uploads.append(member, digest, offset, part)
         if state is not None:

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -51,19 +52,25 @@ class Connection(HttpToolsProtocol):
         What to ring when the connection is lost while a handler waits.
     intake : Intake or None
         What takes the body of the request that is being read, instead of its buffer.
+    rest : int
+        Bytes of that body which the parser will not see.
     member : str
         Name of the member whose signature was last good here.
     lost : callable or None
         Called with this connection and the error when it is lost.
     closed : bool
         Whether it is lost.
+    heard : float
+        When bytes last came, in seconds of the event loop's clock, where somebody looks at that.
     """
 
     bell: Bell | None = None
     intake: Intake | None = None
+    rest = 0
     member: str = ""
     lost: Callable[[Connection, Exception | None], None] | None = None
     closed = False
+    heard = 0.0
     _head = 0
     _slow: asyncio.TimerHandle | None = None
 
@@ -122,7 +129,40 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
         self.cycle.message_event.set()
 
-    def go_on(self) -> None:
+    def give(self, intake: Intake, rest: int | None) -> None:
+        """Give an intake what follows of the body that is being read.
+
+        Parameters
+        ----------
+        intake : Intake
+            What takes it.
+        rest : int or None
+            How much follows; None if only the parser can tell.
+        """
+        self.intake = intake
+        self.rest = rest or 0
+        self._go_on()
+
+    def room(self, spare: memoryview) -> memoryview:
+        """Where to put bytes of a body that goes round the parser; what nobody takes goes into spare memory."""
+        return spare[: self.rest] if self.intake is None else self.intake.room(self.rest)
+
+    def filled(self, size: int) -> None:
+        """Bytes were put there."""
+        self.rest -= size
+        if self.intake is None:
+            self._unset_keepalive_if_required()
+        else:
+            self.intake.filled(size)
+            if self.intake.full:
+                self.flow.pause_reading()
+                self.cycle.message_event.set()
+        if not self.rest:
+            self.parser = httptools.HttpRequestParser(self)  # the old one waits for this body
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.on_message_complete()
+
+    def _go_on(self) -> None:
         """Tell a sender who asked first that its body is wanted."""
         if self.cycle.waiting_for_100_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -219,11 +259,15 @@ class Reading(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where bytes go."""
-        return self._buffer
+        return self._inner.room(self._buffer) if self._inner.rest else self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes have come."""
-        self._inner.data_received(self._buffer[:nbytes])  # type: ignore[arg-type]
+        self._inner.heard = self._inner.loop.time()
+        if self._inner.rest:
+            self._inner.filled(nbytes)
+        else:
+            self._inner.data_received(self._buffer[:nbytes])  # type: ignore[arg-type]
 
     def eof_received(self) -> None:
         """No more will come."""

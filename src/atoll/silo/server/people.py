@@ -43,6 +43,7 @@ async def about(service: Service, request: Request) -> Reply:
 
 async def join(service: Service, request: Request) -> Reply:
     """A token for a membership; the request is signed with the newcomer's own key."""
+    service.failures.refuse(request)
     request.query(())
     told, body = await request.json_and_bytes(api.Join, _MOST_JOIN)
     if len(told.key) != 32 or not 8 <= len(told.nonce) <= 64:

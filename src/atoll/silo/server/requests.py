@@ -169,8 +169,10 @@ class Request:
         if self.digest is not None and state.digest() != self.digest:
             raise Digest(explain("the body is not the one that was signed", got=f"{self._read} bytes"))
 
-    async def stream(self, most: int) -> AsyncGenerator[list[bytes], None]:
-        """A large body, in pieces as they come; its hash is for the caller to check.
+    async def stream(self, most: int) -> AsyncGenerator[list[bytes | memoryview], None]:
+        """A large body, in pieces as they come, which hold until the second time that more is asked for.
+
+        Its hash is for the caller to check.
 
         Raises
         ------
@@ -182,7 +184,9 @@ class Request:
             return
         from atoll.silo.server.intake import Intake
 
-        async with aclosing(Intake().pieces(self.connection)) as pieces:
+        told = None if "transfer-encoding" in self.headers else self.announced
+        cycle = self._receive.__self__  # type: ignore[attr-defined]  # the connection may read the next one already
+        async with aclosing(Intake(told).pieces(self.connection, cycle)) as pieces:
             async for parts in pieces:
                 self._came(sum(map(len, parts)), most)
                 yield parts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from atoll.errors import explain
 from atoll.silo import api
 from atoll.silo.errors import Malformed, NotFound
@@ -10,7 +12,7 @@ from atoll.silo.server.requests import Request
 from atoll.silo.server.service import Service
 from atoll.silo.server.work import seconds
 
-__all__ = ["end", "exchange", "listing", "open_run", "rounds", "save", "saved", "submit"]
+__all__ = ["end", "exchange", "forget", "listing", "open_run", "rounds", "save", "saved", "submit"]
 
 _MOST_NODES = 10_000
 _MOST_STATE = 1 << 20
@@ -57,11 +59,14 @@ async def save(service: Service, request: Request) -> Reply:
     """What a driver keeps to go on from: few bytes, or the name of a blob that it uploaded."""
     request.query(())
     owner, run = request.sender.name, request.params["name"]
-    if request.headers.get("atoll-body") == "named":
+    kind = request.headers.get("atoll-body", "bytes")
+    if kind == "named":
         kept = await service.writer.call(service.broker.save, owner, run, (await request.json(api.Named)).blob)
-    else:
+    elif kind == "bytes":
         request.expect_kind("application/octet-stream")
         kept = await service.writer.call(service.broker.save, owner, run, await request.body(_MOST_STATE))
+    else:
+        raise Malformed(explain("Atoll-Body says what is kept", got=kind[:40], expected="bytes or named"))
     return as_json(api.Named(blob=kept))
 
 
@@ -81,6 +86,20 @@ async def end(service: Service, request: Request) -> Reply:
     told = await request.json(api.Ending)
     owner, run = request.sender.name, request.params["name"]
     await service.writer.call(service.broker.end_run, owner, run, told.state, told.note, told.told)
+    return as_json(api.Done())
+
+
+async def forget(service: Service, request: Request) -> Reply:
+    """A run is deleted with its sums: one's own, or as an admin anybody's."""
+    query = request.query(("owner", "running"))
+    by, name, running = request.sender, request.params["name"], query.get("running", "no")
+    owner = query.get("owner", by.name)
+    if owner != by.name:
+        service.allow(by, ("admin",))
+    if running not in ("yes", "no"):
+        raise Malformed(explain("`running` says whether a run is given up first", got=running[:40], expected="yes, no"))
+    act = partial(service.broker.forget_run, owner, name, by=by.name, running=running == "yes")
+    await service.writer.call(act)
     return as_json(api.Done())
 
 

@@ -23,6 +23,7 @@ import uvloop
 from atoll.errors import explain
 from atoll.silo import api
 from atoll.silo.broker import Broker
+from atoll.silo.durable import reached
 from atoll.silo.errors import Conflict, Malformed, NotFound
 from atoll.silo.files import private_folder, write_whole
 from atoll.silo.home import Profile
@@ -30,7 +31,7 @@ from atoll.silo.keys import Key, certificate, server_context
 from atoll.silo.server.app import App
 from atoll.silo.server.connection import Reading
 from atoll.silo.server.people import new_login
-from atoll.silo.server.service import Service, Settings
+from atoll.silo.server.service import FAILURES, Service, Settings
 
 __all__ = ["ADMIN", "PORT", "Coordinator", "Folder"]
 
@@ -127,6 +128,10 @@ class Coordinator:
         Whether a reverse proxy ends TLS; plain HTTP is spoken, at a loopback address only.
     lost_after : float, default=60.0
         Seconds that a node may be away before open questions go on without it.
+    failures : int, default=600
+        Times a minute that one address may fail to say who it is; 0: any number.
+    forwarded : bool, default=False
+        Whether the proxy writes the caller's address as the last one in ``X-Forwarded-For``.
 
     Attributes
     ----------
@@ -138,7 +143,8 @@ class Coordinator:
     Raises
     ------
     Malformed
-        If the URL is none, has a path, or a proxy is announced at an address that others reach.
+        If the URL is none, has a path, a proxy is announced at an address that others reach, or what it forwards is
+        trusted without one.
     Conflict
         If another coordinator uses the folder or the port.
     """
@@ -154,9 +160,11 @@ class Coordinator:
         url: str | None = None,
         behind_proxy: bool = False,
         lost_after: float = 60.0,
+        failures: int = FAILURES,
+        forwarded: bool = False,
     ) -> None:
-        _checked(url, host, behind_proxy=behind_proxy)
-        self._behind_proxy = behind_proxy
+        _checked(url, host, behind_proxy=behind_proxy, forwarded=forwarded)
+        self._behind_proxy, self._failures, self._forwarded = behind_proxy, failures, forwarded
         seen, scheme = _seen_as(host), "http" if behind_proxy else "https"
         self.folder = Folder(folder, tuple(filter(None, (url and urlsplit(url).hostname, seen))))
         with contextlib.ExitStack() as stack:
@@ -208,6 +216,8 @@ class Coordinator:
             self.pinned,
             self._behind_proxy,
             longest_poll=50.0 if self._behind_proxy else 120.0,
+            failures=self._failures,
+            forwarded=self._forwarded,
         )
         service = self._service = Service(self._broker, settings)
         try:
@@ -234,11 +244,14 @@ class Coordinator:
         """Where it is: for people and programs, and for the admin's own requests."""
         folder = self.folder
         write_whole(folder.path / "port", f"{self._socket.getsockname()[1]}\n".encode())
+        reached("coordinator.port.written")
         Profile.create(
             folder.path / "admin", url=self.local_url, name=ADMIN, role="admin", federation=folder.key.fingerprint,
             signing_key=folder.key.public, certificate=self.pinned, key=folder.admin,
         )  # fmt: skip
+        reached("coordinator.admin.written")
         write_whole(folder.path / "address", f"{self.url}\n".encode())
+        reached("coordinator.address.written")
 
     def _config(self, app: App) -> uvicorn.Config:
         tls = None if self._behind_proxy else server_context(self.folder.certificate, self.folder.tls_key)
@@ -289,10 +302,13 @@ def _key(path: Path) -> Key:
         return Key.load(path)
     key = Key.make()
     key.save(path)
+    reached("coordinator.key.written")
     return key
 
 
-def _checked(url: str | None, host: str, *, behind_proxy: bool) -> None:
+def _checked(url: str | None, host: str, *, behind_proxy: bool, forwarded: bool) -> None:
+    if forwarded and not behind_proxy:
+        raise Malformed(explain("without a proxy, anybody could write X-Forwarded-For", hint="--behind-proxy"))
     if behind_proxy and host not in ("127.0.0.1", "::1", "localhost"):
         hint = "a proxy on this machine connects to 127.0.0.1; without TLS nothing else may"
         raise Malformed(explain("behind a proxy, only this machine may connect", got=host, hint=hint))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from atoll.errors import explain
 from atoll.silo.errors import Forbidden, Malformed, Revoked, Unauthenticated, Unavailable
+from atoll.silo.server.failures import Failures
 from atoll.silo.server.metrics import Metrics
 from atoll.silo.server.presence import Presence
 from atoll.silo.server.requests import Gone, Request
@@ -24,13 +26,17 @@ if TYPE_CHECKING:
     from atoll.silo.broker import Broker, Known
     from atoll.silo.keys import Key
 
-__all__ = ["Service", "Settings"]
+__all__ = ["FAILURES", "Service", "Settings"]
 
 R = TypeVar("R")
+
+FAILURES = 600
+"""Times a minute that one address may fail to say who it is, unless a coordinator is told otherwise."""
 
 _HANDS = 2  # threads that write uploads and look at large answers
 _SWEEP = 300.0  # seconds between upkeep
 _AGAIN = 5.0  # seconds after a fold that found no room
+_KEY = re.compile(rb';keyid="([^"]{1,100})"')
 
 _log = logging.getLogger("atoll.silo")
 
@@ -51,6 +57,10 @@ class Settings:
         Whether connections are those of a reverse proxy.
     longest_poll : float
         Seconds that a long poll is held at most; proxies end a silent connection after 60 or so.
+    failures : int
+        Times a minute that one address may fail to say who it is; 0: any number.
+    forwarded : bool
+        Whether the proxy writes the caller's address as the last one in ``X-Forwarded-For``.
     """
 
     key: Key
@@ -58,6 +68,8 @@ class Settings:
     certificate: str | None
     behind_proxy: bool = False
     longest_poll: float = 120.0
+    failures: int = FAILURES
+    forwarded: bool = False
 
     @property
     def federation(self) -> str:
@@ -89,7 +101,8 @@ class Service:
         self.topics = Topics()
         self.windows = Windows(broker.leases())
         self.verifier = Verifier(self._public, clock)
-        self.presence = Presence(self._went, behind_proxy=settings.behind_proxy)
+        self.presence = Presence(self._went, self._came, behind_proxy=settings.behind_proxy)
+        self.failures = Failures(settings.failures, behind_proxy=settings.behind_proxy, forwarded=settings.forwarded)
         self.writer = Writer(broker, self._woken, clock)
         self.hands = ThreadPoolExecutor(_HANDS, "atoll-hand")
         self.sizes: dict[tuple[str, str], int] = {}
@@ -133,6 +146,8 @@ class Service:
         request : Request
             Its `member` and `digest` are set to who signed, and what was signed.
         """
+        if self.failures.wait(request):
+            self._hold_back(request)
         claim = self.verifier.check(request.method, request.target, request.raw_headers)
         if claim.digest is None and request.has_body:
             raise Malformed(explain("a body needs its hash, signed", expected="Content-Digest: sha-256=:BASE64:"))
@@ -162,8 +177,16 @@ class Service:
         secret = secret_of(request.headers.get("cookie", ""))
         member = None if secret is None else self.broker.session(secret)
         if member is None:
+            self.failures.refuse(request)
             raise Unauthenticated(explain("this browser is not logged in", hint="atoll coordinator login"))
         request.member = member
+
+    def _hold_back(self, request: Request) -> None:
+        """Refuse an address from which too much has failed, unless the request names the key of a member."""
+        named = _KEY.search(next((value for name, value in request.raw_headers if name == b"signature-input"), b""))
+        member = None if named is None else self.broker.member_by_key(named[1].decode("latin-1"))
+        if member is None or member.revoked is not None:
+            self.failures.refuse(request)
 
     # waiting
 
@@ -206,6 +229,10 @@ class Service:
 
     def _went(self, node: str) -> None:
         self._spawn(self.writer.call(self.broker.away, node))
+
+    def _came(self, node: str) -> None:
+        """A node in a poll goes on after it stood still; until that poll ends, its silence is told by `presence`."""
+        self._spawn(self.writer.call(self.broker.seen, node, self.settings.longest_poll))
 
     def _fold(self) -> None:
         if self._folding is None or self._folding.done():

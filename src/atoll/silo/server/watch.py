@@ -56,6 +56,7 @@ async def metrics(service: Service, request: Request) -> Reply:
     own = {
         "polls_waiting": service.topics.waiting,
         "nodes_polling": service.presence.polling,
+        "addresses_failing": len(service.failures),
         "writer_batches": service.writer.batches,
         "writer_calls": service.writer.calls,
         "writer_waiting": service.writer.waiting,
@@ -65,10 +66,15 @@ async def metrics(service: Service, request: Request) -> Reply:
 
 async def events(service: Service, request: Request) -> Reply:
     """What happens, as it happens: server-sent events, from a number on."""
-    told = request.headers.get("last-event-id") or request.query(("after",)).get("after", "0")
-    if not (told.isascii() and told.isdigit() and len(told) < 19):
+    after = _event(request.query(("after",)).get("after", "0"))
+    last = request.headers.get("last-event-id")
+    return Reply(200, _STREAM, _stream(service, request, after if last is None else _event(last)), _STREAM_HEADERS)
+
+
+def _event(told: str) -> int:
+    if not (told.isascii() and told.isdigit() and len(told) < 16):
         raise Malformed(explain("events are numbered from 1", got=told[:40]))
-    return Reply(200, _STREAM, _stream(service, request, int(told)), _STREAM_HEADERS)
+    return int(told)
 
 
 async def live(service: Service, request: Request) -> Reply:
@@ -83,9 +89,9 @@ async def _stream(service: Service, request: Request, after: int) -> AsyncIterat
         yield b"retry: 1000\n\n"
         while True:
             found = await service.writer.call(service.broker.events, after, _AT_ONCE)
-            for event in found:
-                after = event.number
-                yield b"id: %d\ndata: %b\n\n" % (after, _encode(event))
+            if found:
+                after = found[-1].number
+                yield b"".join(b"id: %d\ndata: %b\n\n" % (event.number, _encode(event)) for event in found)
             try:
                 rang = bool(found) or await service.rest(bell, _BEAT, request.sender)
             except SiloError as error:
@@ -117,6 +123,7 @@ async def log_in(service: Service, request: Request) -> Reply:
     The answer is a page that goes on by itself, not a redirection: browsers do not send a strict cookie along when
     somebody else's page led here.
     """
+    service.failures.refuse(request)
     try:
         login = bytes.fromhex(request.params["secret"])
     except ValueError:

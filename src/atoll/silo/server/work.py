@@ -17,12 +17,14 @@ from atoll.silo.server.service import Service
 if TYPE_CHECKING:
     from atoll.silo.broker import Broker
 
-__all__ = ["MAX_ANSWER", "answer", "hello", "nodes", "seconds", "work"]
+__all__ = ["HERE", "MAX_ANSWER", "answer", "hello", "nodes", "seconds", "work"]
 
 MAX_ANSWER = 1 << 20
 """Bytes of an answer that comes as it is; larger ones are uploaded first."""
 
-_HERE = 90.0  # seconds that a node counts as here after a poll, while its connection stands
+HERE = 10.0
+"""Seconds that a node counts as here after a poll was answered, while its connection stands: it asks again at once."""
+
 _MOST_HAVE = 1000
 _HAVE = re.compile(r"([0-9A-Za-z._-]{1,80})/([0-9]{1,9})\Z")
 
@@ -62,11 +64,11 @@ async def nodes(service: Service, request: Request) -> Reply:
 
 async def work(service: Service, request: Request) -> Reply:
     """What a node has to do; with ``wait``, as soon as there is something."""
-    query = request.query(("wait", "have"))
+    query = request.query(("wait", "have", "beat"))
     left, have = seconds(service, query.get("wait")), _have(query.get("have", ""))
     node, clock = request.sender.name, service.clock
     until = clock() + left
-    service.presence.poll(node)
+    service.presence.poll(node, request.connection, _beat(query.get("beat")))
     gone = True
     try:
         with service.topics.listening(f"work:{node}", f"member:{node}") as bell:
@@ -111,12 +113,25 @@ async def answer(service: Service, request: Request) -> Reply:
 
 def _greet(broker: Broker, node: str, told: api.Hello) -> None:
     broker.hello(node, told)
-    broker.seen(node, _HERE)
+    broker.seen(node, HERE)
 
 
 def _ask(broker: Broker, node: str, have: set[tuple[str, int]], left: float) -> api.Work:
-    broker.seen(node, left + _HERE)
+    broker.seen(node, left + HERE)
     return broker.work(node, have)
+
+
+def _beat(told: str | None) -> float:
+    """How often a node says that it lives, while it waits; 0: not at all."""
+    if told is None:
+        return 0.0
+    try:
+        beat = float(told)
+    except ValueError:
+        beat = math.nan
+    if not 0.1 <= beat <= 3600.0:
+        raise Malformed(explain("`beat` is a number of seconds from 0.1 to 3600", got=told[:40]))
+    return beat
 
 
 def _have(told: str) -> set[tuple[str, int]]:
