@@ -54,8 +54,8 @@ def test_from_nothing_to_a_member_who_is_revoked(atoll: Atoll, tmp_path: Path) -
         assert told["federation"].strip().startswith("ed25519:")
         assert len(told["certificate"].strip()) == 64
         assert f"{url}/login/" in told["dashboard"]
-        assert told["next"].strip() == "atoll coordinator invite NAME --dir here"
-        said = atoll("coordinator", "invite", "clinic-a", "--dir", "here")
+        assert told["next"].strip() == "atoll coordinator invite NAME --folder here"
+        said = atoll("coordinator", "invite", "clinic-a", "--folder", "here")
         assert said.status == 0, said.err
         assert "clinic-a (node)" in said.err
         words = said.out.split()
@@ -64,11 +64,11 @@ def test_from_nothing_to_a_member_who_is_revoked(atoll: Atoll, tmp_path: Path) -
         by = Caller(url, Profile(tmp_path / "here" / "admin").key)
         assert join(by, words[4]).read(api.Joined).name == "clinic-a"
         by.close()
-        members = atoll("coordinator", "members", "--dir", "here", "--json").data()["members"]
+        members = atoll("coordinator", "members", "--folder", "here", "--json").data()["members"]
         assert {m["name"]: m["role"] for m in members} == {"admin": "admin", "clinic-a": "node"}
-        assert "clinic-a" in atoll("coordinator", "members", "--dir", "here").out
-        assert atoll("coordinator", "revoke", "clinic-a", "--dir", "here").status == 0
-        assert atoll("coordinator", "login", "--dir", "here").out.startswith(f"{url}/login/")
+        assert "clinic-a" in atoll("coordinator", "members", "--folder", "here").out
+        assert atoll("coordinator", "revoke", "clinic-a", "--folder", "here").status == 0
+        assert atoll("coordinator", "login", "--folder", "here").out.startswith(f"{url}/login/")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         assert process.stderr is not None
@@ -135,7 +135,7 @@ def test_a_second_one_in_the_same_folder_is_refused(atoll: Atoll, tmp_path: Path
 
 @pytest.mark.parametrize("verb", [("invite", "a"), ("members",), ("revoke", "a"), ("login",)], ids=lambda v: v[0])
 def test_a_folder_without_a_coordinator_is_named(atoll: Atoll, tmp_path: Path, verb: tuple[str, ...]) -> None:
-    said = atoll("coordinator", *verb, "--dir", "nowhere")
+    said = atoll("coordinator", *verb, "--folder", "nowhere")
     assert (said.status, said.out) == (2, "")
     assert "there is no coordinator in this folder" in said.err
     assert list(tmp_path.iterdir()) == []

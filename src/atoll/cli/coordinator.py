@@ -65,10 +65,11 @@ def _told(coordinator: Coordinator, args: Namespace) -> None:
         )  # fmt: skip
     else:
         pinned = coordinator.pinned or "that of the proxy"
+        where = "" if args.DIR == "coordinator" else f" --folder {args.DIR}"
         lines = [
             f"coordinator: {coordinator.url}", f"federation:  {folder.key.fingerprint}", f"certificate: {pinned}",
             f"dashboard:   {login} (once, within 15 minutes)", "",
-            "next:        atoll coordinator invite NAME" + ("" if args.DIR == "coordinator" else f" --dir {args.DIR}"),
+            f"next:        atoll coordinator invite NAME{where}",
         ]  # fmt: skip
         show.emit("\n".join(lines) + "\n")
     if args.open:
@@ -120,7 +121,7 @@ def _login(args: Namespace) -> int:
     from atoll.silo.api import Login
 
     def not_running(broker: Broker, folder: Folder) -> Login:
-        hint = f"atoll coordinator start {args.dir or 'coordinator'}"
+        hint = f"atoll coordinator start {args.folder or 'coordinator'}"
         raise InvalidData(explain("the coordinator is not running, so there is no dashboard", hint=hint))
 
     found = _ask(args, lambda client: client.post("/v1/login", Login), not_running)
@@ -204,9 +205,9 @@ def _asked_there(path: Path, there: Callable[[Client], Any]) -> Any:
 
 
 def _folder(args: Namespace) -> Path:
-    path = Path(args.dir or "coordinator").expanduser()
+    path = Path(args.folder or "coordinator").expanduser()
     if not (path / "signing.key").exists():
-        hint = f"atoll coordinator start {path}, or name its folder with --dir"
+        hint = f"atoll coordinator start {path}, or name its folder with --folder"
         raise InvalidData(explain("there is no coordinator in this folder", where=path, hint=hint))
     return path
 

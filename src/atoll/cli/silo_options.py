@@ -9,7 +9,7 @@ __all__ = ["COORDINATOR", "SILO"]
 _HOURS = between("hours above 0", lambda x: 0 < x <= 24 * 366)
 _DAYS = between("days from 0", lambda x: 0 <= x < float("inf"))
 _SECONDS = between("seconds above 0", lambda x: 0 < x < float("inf"))
-_DIR = Option("dir", text, "DIR", "folder of the coordinator (default ./coordinator)", "coordinator")
+_FOLDER = Option("folder", text, "DIR", "folder of the coordinator (default ./coordinator)", "coordinator")
 
 COORDINATOR = (
     Command(
@@ -48,7 +48,7 @@ COORDINATOR = (
                 Option("role", one_of("node", "researcher", "viewer", "admin"), "ROLE",
                        "node, researcher, viewer or admin (default node)", "node"),
                 Option("hours", _HOURS, "H", "hours for which it is good (default 72)", 72.0),
-                _DIR,
+                _FOLDER,
             )
         },
         "NAME",
@@ -58,14 +58,14 @@ COORDINATOR = (
     Command(
         "coordinator members",
         "list everybody who has joined",
-        "atoll coordinator members --dir ./coordinator",
-        {"coordinator": (_DIR,)},
+        "atoll coordinator members --folder ./coordinator",
+        {"coordinator": (_FOLDER,)},
     ),
     Command(
         "coordinator revoke",
         "end a membership at once",
         "atoll coordinator revoke clinic-a",
-        {"coordinator": (_DIR,)},
+        {"coordinator": (_FOLDER,)},
         "NAME",
         "name of the member",
     ),
@@ -75,15 +75,15 @@ COORDINATOR = (
         "atoll coordinator forget --older-than 90",
         {
             "which": (Option("older-than", _DAYS, "DAYS", "runs of anybody that ended, and did not change since"),),
-            "coordinator": (_DIR,),
+            "coordinator": (_FOLDER,),
         },
         closing="Works beside a running coordinator, and on the folder of one that is not running.",
     ),
     Command(
         "coordinator login",
         "print an address that opens the dashboard once",
-        "atoll coordinator login --dir ./coordinator",
-        {"coordinator": (_DIR, Option("open", None, "", "open it in a browser"))},
+        "atoll coordinator login --folder ./coordinator",
+        {"coordinator": (_FOLDER, Option("open", None, "", "open it in a browser"))},
     ),
 )  # fmt: skip
 

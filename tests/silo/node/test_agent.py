@@ -222,6 +222,17 @@ class TestFailing:
             assert desk.times[(a.exchange, a.position)] == 1
         assert any("not accepted" in line for line in agent.said)
 
+    def test_an_answer_that_was_refused_otherwise_is_tried_again_after_a_pause(self, folder, alice, monkeypatch):
+        monkeypatch.setattr("atoll.silo.node.agent._AGAIN", 0.2)
+        desk = Desk()
+        a, b = alice.ask("null.ping"), alice.ask("null.ping")
+        desk.refuse[a.exchange] = errors.Digest("other bytes arrived")
+        desk.put(a, b)
+        with running(folder, desk):
+            desk.answer(b)
+            desk.answer(a)
+        assert any(e["event"] == "undelivered" and e["code"] == "digest" for e in entries(folder.log))
+
     @pytest.mark.parametrize("state", ["late", "closed"])
     def test_what_did_not_count_is_told_in_the_log(self, folder, alice, state):
         desk = Desk()

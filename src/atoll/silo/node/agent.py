@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 import queue
@@ -44,6 +45,9 @@ _LONGEST = 2.5
 _PATIENCE = 2.0
 _LARGE = 1 << 26
 _MOST = 900
+_AGAIN = 5.0
+"""Seconds until an answer that was refused for no good reason is tried again, the second time twice as many …"""
+
 _NOT_NOW = (errors.Unreachable, errors.Unavailable, errors.Rate, errors.Internal, errors.Clock)
 _FATAL = (
     errors.Revoked,
@@ -123,6 +127,7 @@ class Agent:
         self.busy = False
         self._queue: queue.Queue[Assignment | None] = queue.Queue()
         self._have: dict[tuple[str, int], bool] = {}
+        self._later: dict[tuple[str, int], tuple[float, float]] = {}  # from when on, and the pause before that
         self._lost = False
         self._fatal: Exception | None = None
 
@@ -177,6 +182,7 @@ class Agent:
             if sources is not None and sources != told:
                 self._for_ever(lambda s=sources: self._hello(s), insist=True)  # type: ignore[misc]
                 told = sources
+            self._release()
             have = ",".join(f"{exchange}/{position}" for exchange, position in list(self._have)[:_MOST])
             path = f"/v1/work?have={have}" if have else "/v1/work"
             work = self._for_ever(lambda p=path: self._work_of(p), insist=True)  # type: ignore[misc]
@@ -220,11 +226,16 @@ class Agent:
             key = (assignment.exchange, assignment.position)
             if self._handled(assignment):
                 self._have.pop(key, None)
-            while len(self._have) > _MOST:
-                self._have.pop(next(iter(self._have)), None)
+                self._later.pop(key, None)
+            else:
+                pause = min(2 * self._later[key][1], 600.0) if key in self._later else _AGAIN
+                self._later[key] = time.monotonic() + pause, pause
+            for known in (self._have, self._later):
+                while len(known) > _MOST:
+                    known.pop(next(iter(known)), None)
 
     def _handled(self, a: Assignment) -> bool:
-        """Whether a task is done with; if not, it is not asked for again by this process."""
+        """Whether a task is done with; if not, it is asked for again after a pause."""
         answer = self._for_ever(lambda: self.answerer.answer(a, self._fetch), insist=True)
         if answer is None:
             return True
@@ -241,6 +252,14 @@ class Agent:
         if ack is not None and ack.state in ("late", "closed"):
             self.answerer.log.append("uncounted", exchange=a.exchange, position=a.position, state=ack.state)
         return True
+
+    def _release(self) -> None:
+        """Ask again for the tasks whose pause is over."""
+        now = time.monotonic()
+        for key, (due, pause) in list(self._later.items()):
+            if due <= now:
+                self._later[key] = math.inf, pause
+                self._have.pop(key, None)
 
     def _fetch(self, blob: Blob) -> memoryview:
         """The bytes of a blob; large ones lie in a file without a name."""
