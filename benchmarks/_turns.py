@@ -9,6 +9,10 @@ from collections.abc import Callable, Mapping
 __all__ = ["report", "take_turns"]
 
 
+_REST = 0.3
+"""Seconds of rest before a turn: threads of the program before still spin for a moment, in case there is more to do."""
+
+
 def take_turns(programs: Mapping[str, Callable[[], object]], turns: int = 5) -> dict[str, list[float]]:
     """Run every program once unmeasured, then `turns` times each, one after the other.
 
@@ -22,6 +26,7 @@ def take_turns(programs: Mapping[str, Callable[[], object]], turns: int = 5) -> 
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(turns):
         for name, program in programs.items():
+            time.sleep(_REST)
             start = time.perf_counter()
             program()
             seconds[name].append(time.perf_counter() - start)

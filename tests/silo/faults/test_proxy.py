@@ -65,6 +65,13 @@ def ask(line: socket.socket, data: bytes) -> bytes:
     return found
 
 
+def ask_anew(port: int, data: bytes) -> bytes:
+    """The same over a connection of its own, which may be reset before it is there."""
+    with contextlib.suppress(ConnectionError), dial(port) as line:
+        return ask(line, data)
+    return b""
+
+
 def test_bytes_pass_when_nothing_fails(upper: Upper) -> None:
     data = b"reef" * 100_000
     with Proxy(upper.port) as proxy, dial(proxy.port) as line:
@@ -145,13 +152,11 @@ def test_nobody_there(upper: Upper) -> None:
         assert ask(line, b"reef") == b"REEF"
         with proxy.during(refused=True):
             assert ask(line, b"reef") == b""
-            with dial(proxy.port) as other:
-                assert ask(other, b"reef") == b""
-        with dial(proxy.port) as other:
-            assert ask(other, b"reef") == b"REEF"
+            assert ask_anew(proxy.port, b"reef") == b""
+        assert ask_anew(proxy.port, b"reef") == b"REEF"
         assert proxy.done["refused"] == 1
-    with Proxy(free_port()) as proxy, dial(proxy.port) as line:
-        assert ask(line, b"reef") == b""
+    with Proxy(free_port()) as proxy:
+        assert ask_anew(proxy.port, b"reef") == b""
 
 
 class Pages(BaseHTTPRequestHandler):
