@@ -138,7 +138,7 @@ def _trained(
 ) -> float | None:
     """Train a group; its changes are added to `change`, its weighted loss is returned."""
     once = _once(group)
-    if once is not None and suits(chain, loss, step, x):
+    if once is not None and _first_known(chain, group) and suits(chain, loss, step, x):
         found = _of_one_layer(chain, loss, step, x, group, once, change)
         if found is not None:
             return found
@@ -161,8 +161,8 @@ def _trained(
     p = x.new_tensor([node.weight for node in group])
     for layer in layers:
         layer.add_to(change, p)
-    taken = x.new_tensor([len(node.batches) for node in group])
-    return float((losses / taken).double() @ p.double())
+    steps = x.new_tensor([len(node.batches) for node in group])
+    return float((losses / steps).double() @ p.double())
 
 
 def _of_one_layer(
@@ -310,14 +310,20 @@ def _grown_pays(shape: tuple[int, ...], shown: int, steps: int) -> bool:
     return shown * shown * (outputs + inputs) < _PASS * steps * inputs * outputs
 
 
+def _first_known(chain: Chain, group: list[_Node]) -> bool:
+    """Whether the weights of the first layer are better left unformed: nodes have few rows for their width."""
+    batches = max((node.batches for node in group), key=len)
+    most, shown = max(node.size for node in group), sum(map(len, batches))
+    return _known_pays(chain.layers[0].weight.shape, most, shown, len(batches))
+
+
 def _layers(
     chain: Chain, x: torch.Tensor, step: Step, rows: torch.Tensor, group: list[_Node], turns: list[Turn], once: bool
 ) -> list[Layer]:
-    n, most = len(group), max(node.size for node in group)
-    shown, steps = sum(turn.length for turn in turns), len(turns)
+    n, shown, steps = len(group), sum(turn.length for turn in turns), len(turns)
     first, *rest = chain.layers
     layers: list[Layer] = []
-    if not _known_pays(first.weight.shape, most, shown, steps):
+    if not _first_known(chain, group):
         layers.append(Formed(first, x, step, n))
     elif once:
         layers.append(Grown(first, x, step, n, shown, rows))
