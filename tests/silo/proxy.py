@@ -152,6 +152,17 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+async def _dialled(port: int, **settings: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection; one that comes when nobody wants it any more is reset."""
+    dialling = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", port, **settings))
+    try:
+        return await asyncio.shield(dialling)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            _reset((await dialling)[1])
+        raise
+
+
 class Proxy(_Threaded):
     """Passes bytes on to a port of the loopback address, as badly as it is told.
 
@@ -215,7 +226,7 @@ class Proxy(_Threaded):
         if self._faults.refused:
             self.done["refused"] += 1
             return
-        far, back = await asyncio.open_connection("127.0.0.1", self.target)
+        far, back = await _dialled(self.target)
         left = self._budget(number)
         self._open |= {writer, back}
         ways = [
@@ -333,7 +344,7 @@ class Relay(_Threaded):
         return answer
 
     async def _asked(self, request: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.target, ssl=self._up, limit=_HEAD)
+        reader, writer = await _dialled(self.target, ssl=self._up, limit=_HEAD)
         try:
             writer.write(request)
             await writer.drain()
