@@ -217,23 +217,15 @@ def test_an_upload_that_a_coordinator_forgot_is_begun_again():
     assert [h.method for h in heard] == ["POST", "PATCH"] * 3
 
 
-def test_an_upload_that_is_never_known_is_given_up():
+@pytest.mark.parametrize("refused", [errors.NotFound, errors.Conflict])
+def test_an_upload_that_is_refused_again_and_again_is_given_up(refused):
     never = said(api.Uploaded(offset=0, done=False))
     with (
-        scripted(lambda i, h: never if h.method == "POST" else problem(errors.NotFound("no"))) as (mine, heard),
-        pytest.raises(errors.NotFound),
+        scripted(lambda i, h: never if h.method == "POST" else problem(refused("no"))) as (mine, heard),
+        pytest.raises(refused),
     ):
         mine.upload(b"abc")
     assert len(heard) < 20
-
-
-def test_a_conflict_that_stays_is_raised():
-    stays = said(api.Uploaded(offset=0, done=False))
-    with (
-        scripted(lambda i, h: stays if h.method == "POST" else problem(errors.Conflict("no"))) as (mine, _),
-        pytest.raises(errors.Conflict),
-    ):
-        mine.upload(b"abc")
 
 
 @pytest.mark.parametrize("size", [100_000, 6_000_000])

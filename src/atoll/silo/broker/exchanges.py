@@ -6,6 +6,7 @@ import contextlib
 import json
 import mmap
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -84,7 +85,7 @@ class _Asked(NamedTuple):
     data: bytes | None
 
 
-class Exchanges(Runs):
+class Exchanges(Runs, ABC):
     """The part of a broker that takes questions and hands them out."""
 
     federation = ""
@@ -277,9 +278,9 @@ class Exchanges(Runs):
             self._run(sql, "Revoked: the node is no member any more", exchange, position)
         return gone
 
+    @abstractmethod
     def _advance(self, o: Open, position: int) -> None:
         """Go on after a position was answered or refused."""
-        raise NotImplementedError
 
     def _open(self, exchange: int) -> Open:
         """An exchange that waits, from memory or else from disk."""
