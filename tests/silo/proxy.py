@@ -227,6 +227,10 @@ class Proxy(_Threaded):
             self.done["refused"] += 1
             return
         far, back = await _dialled(self.target)
+        if self._faults.refused:  # since it was dialled
+            self.done["refused"] += 1
+            _reset(back)
+            return
         left = self._budget(number)
         self._open |= {writer, back}
         ways = [

@@ -188,6 +188,7 @@ class Wire:
 
     member = ""
     lost: Any = None
+    closed = False
 
 
 @pytest.fixture
@@ -218,6 +219,23 @@ def test_a_node_that_closed_its_last_connection_is_away() -> None:
         assert presence._timers == {}
         presence._lost(two, OSError("timed out"))
         assert await gone(told, 1) == ["a"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_node_whose_connection_was_lost_while_its_signature_was_checked_is_away() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        presence, lost = Presence(told.append), Wire()
+        lost.closed = True
+        presence.heard("a", lost)
+        assert await gone(told, 1) == ["a"]
+        presence.heard("b", Wire())
+        presence.heard("b", lost)
+        await asyncio.sleep(0.05)
+        assert told == ["a"]
+        presence.close()
 
     asyncio.run(main())
 

@@ -62,7 +62,11 @@ class Presence:
         return len(self._polls)
 
     def heard(self, node: str, connection: Connection | None) -> None:
-        """A signed request of a node has come."""
+        """A signed request of a node has come; its connection may have been lost while the signature was checked."""
+        if connection is not None and connection.closed and not self._behind_proxy:
+            if node not in self._connections:
+                self._expect(node, GRACE)
+            return
         timer = self._timers.pop(node, None)
         if timer is not None:
             timer.cancel()
