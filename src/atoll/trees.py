@@ -92,9 +92,10 @@ def row_major(tree: Tree) -> Tree:
     A product of matrices is rounded otherwise where one of them lies in Fortran order, and law 3 wants the same bits
     whether or not an array has been sent.
     """
-    if all(a.flags.c_contiguous for a in tree.values()):
-        return tree
-    return {name: np.asarray(a, order="C") for name, a in tree.items()}
+    for a in tree.values():
+        if not a.flags.c_contiguous:
+            return {name: np.asarray(array, order="C") for name, array in tree.items()}
+    return tree
 
 
 def finite(array: Array) -> str:

@@ -132,10 +132,12 @@ class Bound:
         Rows that lie in a file are seen through the views piece by piece too, so that none are ever in memory together.
         """
         fn, see = self.operation.fn, self.see or _as_they_are
-        late = self.operation.pieces and on_file(shard.X)
+        if not self.operation.pieces:
+            return fn(see(shard), payload, ctx)
+        late = on_file(shard.X)
         shard = shard if late else see(shard)
         rows = piece_rows(shard, self.operation.piece)
-        if not self.operation.pieces or shard.n_rows <= rows:
+        if shard.n_rows <= rows:
             return fn(see(shard) if late else shard, payload, ctx)
         parts: list[Part] = []
         starts = range(0, shard.n_rows, rows)
