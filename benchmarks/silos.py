@@ -26,7 +26,7 @@ import numpy as np
 
 import _echo  # noqa: F401 - so that its operation is known here
 from _crowd import Crowd, Member, cpu, crowd, memory, together
-from _plain_tls import PIECE, bring, fetch, plain
+from _plain_tls import bring, fetch, plain
 from atoll import Federation, wire
 from atoll.combine import Sum
 from atoll.messages import DEFAULT_RULE, Exchange
@@ -191,7 +191,6 @@ def transfer(wish: Wish) -> None:
     """40 MB to the coordinator and back, beside a plain TLS 1.3 socket; they take turns."""
     size, found = wish.whole(40e6, 200_000), dict[str, list[float]]()
     data = memoryview(np.random.default_rng(0).bytes(size + 8 * wish.turns + 4))
-    room = memoryview(bytearray(PIECE))
 
     def timed(name: str, work: Callable[[], object]) -> None:
         start = time.perf_counter()
@@ -211,7 +210,7 @@ def transfer(wish: Wish) -> None:
                 timed("plain up", lambda part=part: bring(peer, part))  # type: ignore[misc]
                 timed(name, lambda part=part, known=known: client.upload(part, known))  # type: ignore[misc]
                 client.put("/v1/runs/r/state", api.Named, api.Named(blob=blob), {"Atoll-Body": "named"})
-            timed("plain down", lambda: fetch(peer, room, size))
+            timed("plain down", lambda: fetch(peer, size))
             timed("down", lambda blob=blob: client.download(blob))  # type: ignore[misc]
         client.close()
     print(f"{size / 1e6:g} MB over TLS 1.3; ours is hashed, signed and held against its hash")

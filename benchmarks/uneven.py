@@ -1,12 +1,12 @@
 """Clients of very unequal size: how busy the workers are kept.
 
-    python benchmarks/uneven.py [rounds]
+    python benchmarks/uneven.py [rounds] [median,…]
 
-Softmax regression 784 → 62 over 400 nodes whose numbers of rows are lognormal (σ = 1.5, median 20), 100 a round in 2
-workers. *Busy* is the processor time of the workers as a share of two cores for as long as the rounds took, *even* what
-the average worker computed as a share of what the busiest did: the first counts everything that workers wait for and
-whatever else the machine is doing, the second is how well blocks are packed. They are of two trainings, as looking at
-every round is something that workers wait for.
+Softmax regression 784 → 62 over 400 nodes whose numbers of rows are lognormal (σ = 1.5; medians of 20 and 50 rows), 100
+a round in 2 workers. *Busy* is the processor time of the workers as a share of two cores for as long as the rounds
+took, *even* what the average worker computed as a share of what the busiest did: the first counts everything that
+workers wait for and whatever else the machine is doing, the second is how well blocks are packed. They are of two
+trainings, as looking at every round is something that workers wait for.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from atoll.algorithms import fedavg, sgd
 NODES, COHORT, WORKERS = 400, 100, 2
 
 
-def sizes() -> np.ndarray:
+def sizes(median: int) -> np.ndarray:
     """Rows of each node."""
-    drawn = np.random.default_rng(0).lognormal(np.log(20), 1.5, NODES)
+    drawn = np.random.default_rng(0).lognormal(np.log(median), 1.5, NODES)
     return np.maximum(1, np.rint(drawn)).astype(int)
 
 
@@ -59,9 +59,9 @@ def trained(sites: atoll.Federation, rounds: int, looks: Callable[[int], bool]) 
     return seen[-1][0] - seen[0][0], np.diff([each for _, each in seen], axis=0)
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    rng, rows = np.random.default_rng(1), sizes()
+def measured(median: int, rounds: int) -> None:
+    """Print how busy workers are over nodes of so many rows."""
+    rng, rows = np.random.default_rng(1), sizes(median)
     shards = [(rng.standard_normal((n, 784), dtype=np.float32), rng.integers(0, 62, n)) for n in rows]
     sites = atoll.Federation.from_shards(shards, engine="processes", n_workers=WORKERS, verbose=0)
     seconds, spent = trained(sites, rounds, lambda step: step in (1, rounds + 1))
@@ -69,6 +69,12 @@ def main() -> None:
     print(f"{COHORT} of {NODES} nodes of {rows.min()} to {rows.max()} rows, {rounds} rounds, {WORKERS} workers")
     print(f"  {seconds / rounds * 1e3:.1f} ms a round; processor time {spent.sum(0).round(2).tolist()} s")
     print(f"  busy {spent.sum() / seconds / WORKERS:.1%}, even {each.mean(1).sum() / each.max(1).sum():.1%}")
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    for median in sys.argv[2].split(",") if len(sys.argv) > 2 else ("20", "50"):
+        measured(int(median), rounds)
 
 
 if __name__ == "__main__":

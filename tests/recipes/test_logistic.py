@@ -208,7 +208,7 @@ def test_a_singular_hessian_is_met_as_newton_cholesky_meets_it(n_classes):
 def test_perfect_separation(solver):
     X = np.linspace(-1, 1, 40)[:, None] + np.where(np.arange(40) < 20, -3.0, 3.0)[:, None]
     y = np.arange(40) >= 20
-    fits = both(LogisticRegression(solver=solver, tol=1e-9, max_iter=20_000), X, y)
+    fits = both(LogisticRegression(solver=solver, tol=1e-9, max_iter=20_000, random_state=0), X, y)
     close(fits, 1e-6, atol=1e-3 if solver == "saga" else 1e-7)
     assert (fits.over.predict(X) == y).all()
 
