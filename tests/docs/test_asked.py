@@ -22,7 +22,8 @@ from atoll.recipes import find, generic_ways, operations_of, supported
 
 DOCS = Path(__file__).parents[2] / "docs"
 TABLE = json.loads((DOCS.parent / "src" / "atoll" / "recipes" / "asked.json").read_text("utf-8"))
-SAMPLE = ("", "CalibratedClassifierCV", "GaussianNB", "KNeighborsClassifier", "LabelEncoder", "MLPClassifier", "Ridge")
+SAMPLE = ("", "CalibratedClassifierCV", "GaussianNB", "KNeighborsClassifier", "LabelEncoder", "MLPClassifier",
+          "NeuralNetClassifier", "Ridge")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
