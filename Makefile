@@ -28,7 +28,8 @@ static: $(VENV)/.dev docs
 	$(BIN)/lint-imports --no-logo
 
 test: static  ## what CI runs: everything in `make check`, and all tests but the thorough ones
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 || { echo "== once more, one at a time: what failed beside other tests"; \
+	  $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 
 test-thorough: static  ## the same with the thorough tests: the whole grid of data, partitions, engines and plans
 	$(BIN)/pytest -n 2 -m "thorough or not thorough" --timeout 1800
