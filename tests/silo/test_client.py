@@ -32,7 +32,7 @@ class Me(NamedTuple):
     key: Key
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def coordinator(tmp_path_factory):
     with running(tmp_path_factory.mktemp("coordinator") / "c") as made:
         yield made

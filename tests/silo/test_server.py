@@ -65,7 +65,7 @@ class Silos(NamedTuple):
         return submission(self.asker, self.coordinator.folder.key.fingerprint, self.names, number, **changed)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def silos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Silos]:
     with running(tmp_path_factory.mktemp("silos") / "coordinator") as coordinator:
         by = admin(coordinator)

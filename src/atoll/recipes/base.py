@@ -233,10 +233,11 @@ _HOMES = {"skorch": "atoll.recipes.nets"}
 
 
 def _bring(kind: type) -> None:
-    """Import the recipes for estimators of a library that is not loaded with the others."""
-    home = _HOMES.get(kind.__module__.partition(".")[0])
-    if home is not None:
-        importlib.import_module(home)
+    """Import the recipes for estimators of a library that is not loaded with the others, and for their subclasses."""
+    for known in kind.__mro__:
+        home = _HOMES.get(known.__module__.partition(".")[0])
+        if home is not None:
+            importlib.import_module(home)
 
 
 def _with_parts(way: Recipe, estimator: object) -> Recipe:
