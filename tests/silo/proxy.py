@@ -17,7 +17,7 @@ import ssl
 import struct
 import threading
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
@@ -119,10 +119,10 @@ class _Threaded:
 
     async def _end(self) -> None:
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
+        await _cancelled(self._tasks)
+        for _ in range(5):  # turns, in which what was accepted last becomes a task, and what was reset is closed
+            await _cancelled(asyncio.all_tasks() - {asyncio.current_task()})
+            await asyncio.sleep(0)
 
     def _begun(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._number += 1
@@ -142,6 +142,13 @@ class _Threaded:
 
     def _drawn(self, *what: object) -> Random:
         return Random(f"{self.seed}:{':'.join(map(str, what))}")
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
