@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 
 from atoll.silo import api, client, errors, joining
 from atoll.silo.client import Client, Closed
+from atoll.silo.connection import _context
 from atoll.silo.home import Profile
 from atoll.silo.incoming import Incoming
 from atoll.silo.keys import Key
@@ -508,3 +510,16 @@ def test_a_blob_of_nothing_needs_nobody(tmp_path):
     with scripted(lambda i, h: None) as (mine, heard):
         assert bytes(mine.download(Blob(hashlib.sha256().hexdigest(), 0))) == b""
     assert heard == []
+
+
+def test_a_connection_that_is_reset_before_the_handshake_is_not_lost():
+    """Left open, it would be a warning of this process, which is an error here."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for _ in range(5):
+            plain = socket.create_connection(listening.getsockname())
+            far, _ = listening.accept()
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            far.close()
+            with plain, pytest.raises(OSError, match="reset"):
+                _context(pinned=True).wrap_socket(plain)
+            gc.collect()

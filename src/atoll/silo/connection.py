@@ -61,6 +61,17 @@ class _Ending:
 class _Tls(_Ending, ssl.SSLSocket):
     """Reads a piece of a body as a whole: TLS gives 16 KiB at a time, and every layer of Python above costs each."""
 
+    _sslobj: Any
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Where the other side hangs up before the handshake, `wrap_socket` asks this, raises, and loses the socket."""
+        try:
+            return super().recv(buflen, flags)
+        except OSError:
+            if self._sslobj is None:
+                self.close()
+            raise
+
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         n = super().recv_into(buffer, nbytes, flags)
         view = memoryview(buffer)[: nbytes or None]
